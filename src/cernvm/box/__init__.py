@@ -1,0 +1,1 @@
+"""The computer centre in a box: the rooms composed on one machine."""

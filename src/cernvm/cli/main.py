@@ -1,0 +1,161 @@
+"""The map of commands and the way every command ends.
+
+A word's module is imported when the word is used, so that `cvm --help` stays instant. Every error of the system ends
+here: one sentence, what to do, the exit code of `exit.py`; never a traceback unless `--debug` asks for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+from cernvm.cli.exit import INTERNAL_ERROR, INTERRUPTED, exit_code
+from cernvm.core import log
+from cernvm.core.errors import CvmError, DeniedError, SpaceError
+from cernvm.core.home import Home
+
+# word: (module:attribute, what it does), grouped as the map shows them
+WORDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Start here": {
+        "demo": ("cernvm.cli.demo:demo", "Run the main job on this machine, from release to plot."),
+    },
+    "Software": {
+        "repo": ("cernvm.cli.repo:repo", "Create, publish and serve CernVM-FS repositories."),
+        "mount": ("cernvm.cli.mount:mount", "Mount a repository."),
+        "umount": ("cernvm.cli.mount:umount", "Unmount a repository."),
+        "why": ("cernvm.cli.why:why", "Explain where a path comes from and why it fails."),
+    },
+    "Machines": {
+        "run": ("cernvm.cli.instances:run", "Start contextualized instances."),
+        "ls": ("cernvm.cli.instances:ls", "List instances, or images with -i."),
+        "terminate": ("cernvm.cli.instances:terminate", "End instances."),
+        "console": ("cernvm.cli.instances:console", "Print an instance's console."),
+        "site": ("cernvm.cli.site:site", "Run a site's own cloud."),
+        "context": ("cernvm.cli.context:context", "Render templates and read user-data."),
+    },
+    "Jobs": {
+        "job": ("cernvm.cli.job:job", "Submit, list and cancel jobs."),
+        "agent": ("cernvm.cli.agent:agent", "Run an agent: jobs, pilot."),
+        "bus": ("cernvm.cli.bus:bus", "Run the message bus."),
+        "storage": ("cernvm.cli.storage:storage", "Run the storage service; list and fetch outputs."),
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the options before the word decided; commands take it with `@click.pass_obj`."""
+
+    home: Home
+    region: str
+    headers: bool
+    debug: bool
+
+
+class Map(click.Group):
+    """The top command: knows every word, imports only the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [word for group in WORDS.values() for word in group]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        for group in WORDS.values():
+            if cmd_name in group:
+                module, _, attribute = group[cmd_name][0].partition(":")
+                command: click.Command = getattr(importlib.import_module(module), attribute)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, group in WORDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(word, text) for word, (_, text) in group.items()])
+
+
+@click.group(
+    cls=Map,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Example: cvm --region local -H ls     Completion: eval "$(_CVM_COMPLETE=bash_source cvm)"',
+)
+@click.option(
+    "--region",
+    default="",
+    metavar="NAME",
+    help="The cloud to talk to (a file in $CVM_HOME/clouds or ~/.ec2).",
+)
+@click.option("-H", "--headers", is_flag=True, help="Print headings above listings.")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens on stderr.")
+@click.option("--debug", is_flag=True, help="Log everything; show tracebacks.")
+@click.version_option(package_name="cernvm", prog_name="cvm")
+@click.pass_context
+def cvm(ctx: click.Context, *, region: str, headers: bool, verbose: bool, debug: bool) -> None:
+    """One small image, any cloud, software just in time."""
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    log.configure(level=level)
+    chosen = region or os.environ.get("CVM_REGION") or os.environ.get("EC2_REGION") or "local"
+    ctx.obj = Edge(Home.from_environment(os.environ), chosen, headers, debug)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run `cvm` and end the process with the exit code of what happened."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
+    try:
+        status = cvm.main(args=arguments, prog_name="cvm", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("cvm: stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except CvmError as error:
+        _fail(error, debug=debug)
+    except OSError as error:
+        _fail(_from_os(error), debug=debug)
+    except Exception as error:  # the one place where an unforeseen error ends a command
+        if debug:
+            raise
+        click.echo(f"cvm: internal error: {type(error).__name__}: {error}", err=True)
+        click.echo("  → please report it with what --debug prints", err=True)
+        sys.exit(INTERNAL_ERROR)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt(_number: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(error: CvmError, *, debug: bool) -> NoReturn:
+    if debug:
+        logging.getLogger(__name__).debug("command.failed", exc_info=error)
+    click.echo(f"cvm: {error.what}", err=True)
+    if error.advice:
+        click.echo(f"  → {error.advice}", err=True)
+    sys.exit(exit_code(error))
+
+
+def _from_os(error: OSError) -> CvmError:
+    place = f"{error.filename}: " if error.filename else ""
+    reason = f"{place}{error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpaceError(
+            reason, advice="free some space, or set CVM_HOME to a folder on another disk"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return DeniedError(reason, advice="check the owner and mode of that path")
+    return CvmError(reason)

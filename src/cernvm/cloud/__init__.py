@@ -1,0 +1,1 @@
+"""One port, one driver per cloud API."""

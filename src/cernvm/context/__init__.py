@@ -1,0 +1,1 @@
+"""Contexts: user-data and templates; parse, check, render."""

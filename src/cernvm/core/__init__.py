@@ -1,0 +1,5 @@
+"""What every room shares: errors, digests, units, clock, home, log, processes.
+
+Values come in and go out; nothing here knows a repository, a cloud or a job.
+Read `errors` first, then `digest`, `clock`, `home`, `log`, `linux`, `process`.
+"""

@@ -1,0 +1,1 @@
+"""CernVM-FS: signed, content-addressed software delivery over HTTP."""

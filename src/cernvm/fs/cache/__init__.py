@@ -1,0 +1,1 @@
+"""The client's quota-managed cache of verified objects."""

@@ -1,0 +1,1 @@
+"""A mounted repository: vfs over fuse, errno table, control socket."""

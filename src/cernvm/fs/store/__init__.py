@@ -1,0 +1,1 @@
+"""Where a publisher keeps objects: the port and its adapters."""

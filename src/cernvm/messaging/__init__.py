@@ -1,0 +1,1 @@
+"""The bus: addressed messages with queued delivery over XMPP."""

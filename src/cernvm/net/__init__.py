@@ -1,0 +1,1 @@
+"""Fetching over HTTP through chains of proxies and mirrors."""

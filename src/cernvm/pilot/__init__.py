@@ -1,0 +1,1 @@
+"""Co-Pilot: jobs, job manager, pilot agents."""

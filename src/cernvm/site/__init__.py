@@ -1,0 +1,1 @@
+"""A site's own cloud: EC2-compatible API and metadata service over hypervisors."""

@@ -1,0 +1,1 @@
+"""Where outputs go: put, get, stat, checksum."""
