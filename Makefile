@@ -1,5 +1,5 @@
 # The words of this project: make setup, demo, test, lint, soak, clean.
-.PHONY: setup demo test lint soak format clean
+.PHONY: setup demo test lint soak format reference clean
 .DEFAULT_GOAL := help
 CVM := .venv/bin/cvm
 
@@ -33,6 +33,9 @@ lint: setup
 format: setup
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+reference: setup
+	@.venv/bin/python scripts/reference.py
 
 clean:
 	@if [ -x $(CVM) ]; then $(CVM) demo --clean; fi
