@@ -1,1 +1,40 @@
-"""The kernel's FUSE protocol over /dev/fuse; knows nothing of repositories."""
+"""The kernel's FUSE protocol, spoken on /dev/fuse itself; knows nothing of repositories.
+
+Values and bytes: `protocol.py`. Port: `Operations` (`operations.py`), what a read-only file system answers; its twin in
+memory is `MemoryTree`. Flow: `attach` (`mountpoint.py`) mounts and gives a descriptor, `Session.serve` (`session.py`)
+reads requests from it, `answers.py` turns each into a verb of the port and back, `workers.py` waits for what is not at
+hand, `Notifier` tells the kernel what changed. `mountinfo.py` reads the table of mounts.
+"""
+
+from cernvm.fs.fuse.memory import MemoryNode, MemoryTree
+from cernvm.fs.fuse.mountinfo import Mounted, mount_at, mount_of, mounts
+from cernvm.fs.fuse.mountpoint import KIND, attach, detach, is_dead, sweep
+from cernvm.fs.fuse.notify import Notifier
+from cernvm.fs.fuse.operations import Child, MustWaitError, Operations, Patience
+from cernvm.fs.fuse.protocol import ROOT_INODE, Attributes, Space, Validity
+from cernvm.fs.fuse.session import READER_DEADLINE_S, Session
+
+__all__ = [
+    "KIND",
+    "READER_DEADLINE_S",
+    "ROOT_INODE",
+    "Attributes",
+    "Child",
+    "MemoryNode",
+    "MemoryTree",
+    "Mounted",
+    "MustWaitError",
+    "Notifier",
+    "Operations",
+    "Patience",
+    "Session",
+    "Space",
+    "Validity",
+    "attach",
+    "detach",
+    "is_dead",
+    "mount_at",
+    "mount_of",
+    "mounts",
+    "sweep",
+]

@@ -1,0 +1,189 @@
+"""From a request's bytes to the file system's verbs and back to an answer's bytes; one short function per opcode."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cernvm.fs.fuse.operations import Operations, Patience
+from cernvm.fs.fuse.protocol import (
+    InitFlag,
+    Opcode,
+    OpenFlag,
+    Request,
+    Validity,
+    pack_absence,
+    pack_attributes,
+    pack_directory_entry,
+    pack_entry,
+    pack_open,
+    pack_size,
+    pack_space,
+    parse_name,
+    parse_read,
+    parse_xattr,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What holds for a whole mount: the flags of INIT, and how long the kernel may remember."""
+
+    flags: int
+    validity: Validity
+
+
+class Answer(NamedTuple):
+    """A successful answer's body, and the inodes to which it gives the kernel one reference each."""
+
+    body: bytes
+    granted: Sequence[int] = ()
+
+
+def answer(
+    operations: Operations, agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    """The answer to one request about files.
+
+    Errors: `OSError` and `MustWaitError` as `Operations` gives them; `OSError(ENOSYS)` for an opcode that we do not
+    serve, upon which the kernel mostly never asks again.
+    """
+    respond = _RESPONSES.get(request.opcode)
+    if respond is None:
+        raise OSError(errno.ENOSYS, "not served")
+    return respond(operations, agreement, request, patience)
+
+
+def _lookup(
+    operations: Operations, agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    found = operations.lookup(request.inode, parse_name(request.body), patience)
+    if found is None:
+        return Answer(pack_absence(agreement.validity))
+    return Answer(pack_entry(found, agreement.validity), (found.inode,))
+
+
+def _getattr(
+    operations: Operations, agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    found = operations.attributes(request.inode, patience)
+    return Answer(pack_attributes(found, agreement.validity))
+
+
+def _readlink(
+    operations: Operations, _agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    return Answer(operations.target(request.inode, patience))
+
+
+def _open(
+    _operations: Operations, agreement: Agreement, _request: Request, _patience: Patience
+) -> Answer:
+    if agreement.flags & InitFlag.NO_OPEN_SUPPORT:
+        raise OSError(errno.ENOSYS, "open files have no state")
+    return Answer(pack_open(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH))
+
+
+def _opendir(
+    _operations: Operations, agreement: Agreement, _request: Request, _patience: Patience
+) -> Answer:
+    if agreement.flags & InitFlag.NO_OPENDIR_SUPPORT:
+        raise OSError(errno.ENOSYS, "open directories have no state")
+    return Answer(pack_open(0, OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR))
+
+
+def _release(
+    _operations: Operations, _agreement: Agreement, _request: Request, _patience: Patience
+) -> Answer:
+    return Answer(b"")
+
+
+def _read(
+    operations: Operations, _agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    offset, size_bytes = parse_read(request.body)
+    return Answer(operations.read(request.inode, offset, size_bytes, patience))
+
+
+def _readdir(
+    operations: Operations, _agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    offset, room = parse_read(request.body)
+    records = []
+    for child in operations.children(request.inode, offset, patience):
+        found = child.attributes
+        record = pack_directory_entry(found.inode, child.name, found.mode, child.offset)
+        room -= len(record)
+        if room < 0:
+            break
+        records.append(record)
+    return Answer(b"".join(records))
+
+
+def _readdirplus(
+    operations: Operations, agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    offset, room = parse_read(request.body)
+    unreferenced = pack_absence(Validity(0, 0, 0))
+    records, granted = [], []
+    for child in operations.children(request.inode, offset, patience):
+        found = child.attributes
+        is_named = child.name not in (b".", b"..")
+        head = pack_entry(found, agreement.validity) if is_named else unreferenced
+        record = head + pack_directory_entry(found.inode, child.name, found.mode, child.offset)
+        room -= len(record)
+        if room < 0:
+            break
+        if is_named:
+            operations.remember(child)
+            granted.append(found.inode)
+        records.append(record)
+    return Answer(b"".join(records), granted)
+
+
+def _statfs(
+    operations: Operations, _agreement: Agreement, _request: Request, _patience: Patience
+) -> Answer:
+    return Answer(pack_space(operations.space()))
+
+
+def _getxattr(
+    operations: Operations, _agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    room, name = parse_xattr(request.body)
+    return _fitting(operations.xattr(request.inode, name, patience), room)
+
+
+def _listxattr(
+    operations: Operations, _agreement: Agreement, request: Request, patience: Patience
+) -> Answer:
+    room, _ = parse_xattr(request.body)
+    names = operations.xattr_names(request.inode, patience)
+    return _fitting(b"".join(name + b"\0" for name in names), room)
+
+
+def _fitting(value: bytes, room: int) -> Answer:
+    if room == 0:
+        return Answer(pack_size(len(value)))
+    if len(value) > room:
+        raise OSError(errno.ERANGE, "the buffer is too small")
+    return Answer(value)
+
+
+_RESPONSES: dict[int, Callable[[Operations, Agreement, Request, Patience], Answer]] = {
+    Opcode.LOOKUP: _lookup,
+    Opcode.GETATTR: _getattr,
+    Opcode.READLINK: _readlink,
+    Opcode.OPEN: _open,
+    Opcode.READ: _read,
+    Opcode.STATFS: _statfs,
+    Opcode.RELEASE: _release,
+    Opcode.GETXATTR: _getxattr,
+    Opcode.LISTXATTR: _listxattr,
+    Opcode.OPENDIR: _opendir,
+    Opcode.READDIR: _readdir,
+    Opcode.RELEASEDIR: _release,
+    Opcode.READDIRPLUS: _readdirplus,
+}

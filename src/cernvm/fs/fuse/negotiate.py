@@ -1,0 +1,57 @@
+"""What a read-only server asks of the kernel in INIT, and what both then keep to.
+
+Names and attributes are kept by the kernel as long as `Validity` says, listings and symbolic links with them; OPEN and
+OPENDIR are never sent where the kernel can do without (an inode's content never changes, so there is nothing to do at
+open time). Passthrough, which needs OPEN, would be asked for here.
+"""
+
+from __future__ import annotations
+
+from cernvm.fs.fuse.protocol import (
+    MAJOR,
+    MINOR,
+    OLDEST_MINOR,
+    InitAnswer,
+    InitFlag,
+    InitRequest,
+)
+
+WISHES = (
+    InitFlag.ASYNC_READ
+    | InitFlag.DO_READDIRPLUS
+    | InitFlag.READDIRPLUS_AUTO
+    | InitFlag.NO_OPEN_SUPPORT
+    | InitFlag.PARALLEL_DIROPS
+    | InitFlag.MAX_PAGES
+    | InitFlag.CACHE_SYMLINKS
+    | InitFlag.NO_OPENDIR_SUPPORT
+    | InitFlag.EXPLICIT_INVAL_DATA
+    | InitFlag.INIT_EXT
+)
+
+READAHEAD_BYTES = 1 << 20
+MAX_PAGES = 256  # 1 MiB in one READ; the kernel cuts it to its own limit
+MAX_WRITE_BYTES = (
+    4096  # the least allowed: nothing is written, and it bounds the size of any request
+)
+MAX_BACKGROUND = 64
+CONGESTION_THRESHOLD = 48
+
+
+def agree(request: InitRequest) -> InitAnswer:
+    """The answer to INIT: of our wishes, those that the kernel offers.
+
+    Errors: `ValueError` for a kernel too old to speak with. A kernel of a newer major number is answered with ours
+    and asks again.
+    """
+    if request.major < MAJOR or (request.major == MAJOR and request.minor < OLDEST_MINOR):
+        raise ValueError(f"the kernel speaks FUSE {request.major}.{request.minor}, older than 7.23")
+    return InitAnswer(
+        minor=min(request.minor, MINOR) if request.major == MAJOR else MINOR,
+        max_readahead_bytes=min(request.max_readahead_bytes, READAHEAD_BYTES),
+        flags=request.flags & WISHES,
+        max_background=MAX_BACKGROUND,
+        congestion_threshold=CONGESTION_THRESHOLD,
+        max_write_bytes=MAX_WRITE_BYTES,
+        max_pages=MAX_PAGES,
+    )

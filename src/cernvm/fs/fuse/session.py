@@ -1,0 +1,222 @@
+"""The life of one mount's conversation with the kernel: every request gets exactly one answer, and none is lost.
+
+One thread reads the requests and answers at once whatever is at hand; what has to wait for the network is given to a
+bounded number of threads with a deadline that began when the request came. A request that fails, in whatever way, is
+answered with an error; the mount lives on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cernvm.core.clock import Deadline
+from cernvm.core.log import fields
+from cernvm.fs.fuse.answers import Agreement, Answer, answer
+from cernvm.fs.fuse.negotiate import MAX_WRITE_BYTES, agree
+from cernvm.fs.fuse.operations import MustWaitError, Operations, Patience
+from cernvm.fs.fuse.protocol import (
+    ANSWER_HEAD,
+    Opcode,
+    Request,
+    Validity,
+    format_refusal,
+    pack_init,
+    parse_batch_forget,
+    parse_forget,
+    parse_init,
+    parse_interrupt,
+    parse_request,
+)
+from cernvm.fs.fuse.workers import Workers
+
+READER_DEADLINE_S = 30.0
+WAITING_THREADS = 32
+
+_MESSAGE_BYTES = 2 * MAX_WRITE_BYTES + 4096  # the kernel insists on 8 KiB and room for a head
+_INTERRUPT_CHECK_MS = 200
+_SIGKILL_BIT = 1 << 8
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Serves `operations` on an open descriptor of /dev/fuse.
+
+    Concurrency: `serve` runs in one thread; `Operations` says what that means for them.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        operations: Operations,
+        *,
+        validity: Validity,
+        reader_deadline_s: float = READER_DEADLINE_S,
+        waiting_threads: int = WAITING_THREADS,
+    ) -> None:
+        self._descriptor = descriptor
+        self._operations = operations
+        self._agreement = Agreement(0, validity)
+        self._reader_deadline_s = reader_deadline_s
+        self._workers = Workers(waiting_threads)
+        # Requests that some thread still owes an answer. Whoever takes a number out answers it; `pop` is atomic.
+        self._owed: dict[int, Request] = {}
+        self._interrupted: set[int] = set()  # numbers the kernel wants given up; the loop's own
+
+    def serve(self, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Answer requests until the mount is gone; `ready` is called once the kernel has agreed to talk.
+
+        Errors: `ValueError` for a kernel that is too old.
+        """
+        try:
+            while (message := self._receive()) is not None:
+                request = parse_request(message)
+                if request.opcode == Opcode.INIT:
+                    self._start(request)
+                    ready()
+                else:
+                    self._handle(request)
+        finally:
+            self._workers.close()
+
+    def _receive(self) -> bytes | None:
+        """The next message; None once the file system is unmounted or the connection cut."""
+        while True:
+            if self._interrupted:
+                self._give_up_until_readable()
+            try:
+                message = os.read(self._descriptor, _MESSAGE_BYTES)
+            except OSError as error:
+                if error.errno in (errno.ENODEV, errno.ECONNABORTED):
+                    return None
+                # ENOENT: the caller gave up just as we read; EINTR, EAGAIN: nothing was read
+                if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
+                    raise
+            else:
+                return message or None
+
+    def _start(self, request: Request) -> None:
+        try:
+            agreed = agree(parse_init(request.body))
+        except ValueError:
+            self._send(request, format_refusal(request.number, errno.EPROTO), b"")
+            raise
+        self._agreement = Agreement(agreed.flags, self._agreement.validity)
+        log.info("fuse.started", extra=fields(minor=agreed.minor, flags=hex(agreed.flags)))
+        self._deliver(request, Answer(pack_init(agreed)))
+
+    def _handle(self, request: Request) -> None:
+        match request.opcode:
+            case Opcode.FORGET:
+                self._operations.forget(request.inode, parse_forget(request.body))
+            case Opcode.BATCH_FORGET:
+                for inode, count in parse_batch_forget(request.body):
+                    self._operations.forget(inode, count)
+            case Opcode.INTERRUPT:
+                self._interrupt(parse_interrupt(request.body))
+            case Opcode.DESTROY:
+                self._deliver(request, Answer(b""))
+            case _:
+                self._answer_or_wait(request)
+
+    def _answer_or_wait(self, request: Request) -> None:
+        try:
+            self._answer(request, None)
+        except MustWaitError:
+            self._owed[request.number] = request
+            deadline = Deadline.after(self._reader_deadline_s)
+            self._workers.submit(partial(self._answer_later, request, deadline))
+
+    def _answer_later(self, request: Request, deadline: Deadline) -> None:
+        try:
+            self._answer(request, deadline)
+        except MustWaitError:
+            log.exception("request.unanswered", extra=fields(opcode=request.opcode))
+            self._refuse(request, errno.EIO)
+
+    def _answer(self, request: Request, patience: Patience) -> None:
+        try:
+            reply = answer(self._operations, self._agreement, request, patience)
+        except MustWaitError:
+            raise
+        except OSError as error:
+            self._refuse(request, error.errno or errno.EIO, is_owed=patience is not None)
+        except (
+            Exception
+        ):  # the one broad net: a defect in one answer must not take the mount from everybody
+            log.exception(
+                "request.crashed", extra=fields(opcode=request.opcode, inode=request.inode)
+            )
+            self._refuse(request, errno.EIO, is_owed=patience is not None)
+        else:
+            self._deliver(request, reply, is_owed=patience is not None)
+
+    def _deliver(self, request: Request, reply: Answer, *, is_owed: bool = False) -> None:
+        head = ANSWER_HEAD.pack(ANSWER_HEAD.size + len(reply.body), 0, request.number)
+        is_ours = not is_owed or self._owed.pop(request.number, None) is not None
+        if not (is_ours and self._send(request, head, reply.body)):
+            for inode in reply.granted:  # the kernel never saw these references
+                self._operations.forget(inode, 1)
+
+    def _refuse(self, request: Request, errno_value: int, *, is_owed: bool = True) -> None:
+        if not is_owed or self._owed.pop(request.number, None) is not None:
+            self._send(request, format_refusal(request.number, errno_value), b"")
+
+    def _send(self, request: Request, head: bytes, body: bytes) -> bool:
+        try:
+            os.writev(self._descriptor, (head, body))
+        except OSError as error:
+            # ENOENT: the caller gave up; the others: the mount is gone, which the loop will see
+            gone = (errno.ENOENT, errno.ENODEV, errno.EBADF, errno.ECONNABORTED, errno.EPIPE)
+            if error.errno not in gone:
+                log.exception("answer.refused", extra=fields(opcode=request.opcode))
+                return self._send_error_instead(request)
+            return False
+        return True
+
+    def _send_error_instead(self, request: Request) -> bool:
+        """The kernel takes a malformed answer for no answer at all, so one is still owed."""
+        try:
+            os.write(self._descriptor, format_refusal(request.number, errno.EIO))
+        except OSError:
+            log.exception("answer.lost", extra=fields(opcode=request.opcode))
+        return False
+
+    def _interrupt(self, number: int) -> None:
+        """Any signal to the caller brings this; only a deadly one may cut the request short (as with a local disk)."""
+        if number in self._owed:
+            self._interrupted.add(number)
+            self._give_up_dying()
+
+    def _give_up_until_readable(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        while self._interrupted and not poll.poll(_INTERRUPT_CHECK_MS):
+            self._give_up_dying()
+
+    def _give_up_dying(self) -> None:
+        for number in list(self._interrupted):
+            request = self._owed.get(number)
+            if request is None:
+                self._interrupted.discard(number)
+            elif _is_dying(request.pid):
+                self._interrupted.discard(number)
+                self._refuse(request, errno.EINTR)
+
+
+def _is_dying(thread_id: int) -> bool:
+    """Whether a thread is gone or about to die: the kernel turns every deadly signal into a pending SIGKILL."""
+    if thread_id == 0:
+        return False
+    try:
+        status = Path(f"/proc/{thread_id}/status").read_text("ascii", "replace")
+    except OSError:
+        return True
+    pending = next((line for line in status.splitlines() if line.startswith("SigPnd:")), "SigPnd:0")
+    return bool(int(pending.partition(":")[2], 16) & _SIGKILL_BIT)
