@@ -29,6 +29,8 @@ WISHES = (
     | InitFlag.INIT_EXT
 )
 
+EPOCH_MINOR = 44  # Linux 6.16: one notice makes the kernel ask again for every name
+
 READAHEAD_BYTES = 1 << 20
 MAX_PAGES = 256  # 1 MiB in one READ; the kernel cuts it to its own limit
 MAX_WRITE_BYTES = (

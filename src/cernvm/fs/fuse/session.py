@@ -18,7 +18,7 @@ from pathlib import Path
 from cernvm.core.clock import Deadline
 from cernvm.core.log import fields
 from cernvm.fs.fuse.answers import Agreement, Answer, answer
-from cernvm.fs.fuse.negotiate import MAX_WRITE_BYTES, agree
+from cernvm.fs.fuse.negotiate import EPOCH_MINOR, MAX_WRITE_BYTES, agree
 from cernvm.fs.fuse.operations import MustWaitError, Operations, Patience
 from cernvm.fs.fuse.protocol import (
     ANSWER_HEAD,
@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 class Session:
     """Serves `operations` on an open descriptor of /dev/fuse.
 
+    Where the kernel has epochs, so that `Notifier.increment_epoch` reaches everything it remembers, `validity` holds;
+    elsewhere `validity_without_epochs`.
+
     Concurrency: `serve` runs in one thread; `Operations` says what that means for them.
     """
 
@@ -57,12 +60,14 @@ class Session:
         operations: Operations,
         *,
         validity: Validity,
+        validity_without_epochs: Validity | None = None,
         reader_deadline_s: float = READER_DEADLINE_S,
         waiting_threads: int = WAITING_THREADS,
     ) -> None:
         self._descriptor = descriptor
         self._operations = operations
         self._agreement = Agreement(0, validity)
+        self._validity_without_epochs = validity_without_epochs or validity
         self._reader_deadline_s = reader_deadline_s
         self._workers = Workers(waiting_threads)
         # Requests that some thread still owes an answer. Whoever takes a number out answers it; `pop` is atomic.
@@ -107,7 +112,9 @@ class Session:
         except ValueError:
             self._send(request, format_refusal(request.number, errno.EPROTO), b"")
             raise
-        self._agreement = Agreement(agreed.flags, self._agreement.validity)
+        has_epochs = agreed.minor >= EPOCH_MINOR
+        validity = self._agreement.validity if has_epochs else self._validity_without_epochs
+        self._agreement = Agreement(agreed.flags, validity)
         log.info("fuse.started", extra=fields(minor=agreed.minor, flags=hex(agreed.flags)))
         self._deliver(request, Answer(pack_init(agreed)))
 

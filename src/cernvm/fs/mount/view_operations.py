@@ -1,0 +1,124 @@
+"""A repository's view as the file system that a session serves: the same verbs, errors turned into errno.
+
+Every failure that a reader sees leaves one line in the log with its reason; a name that does not exist is none.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import stat
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from cernvm.core.errors import CvmError, NotFoundError
+from cernvm.core.log import fields
+from cernvm.fs.fuse import Attributes, Child, MustWaitError, Patience, Space
+from cernvm.fs.mount.errno_of import errno_of
+from cernvm.fs.vfs import ListedName, View
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def _with_errno(
+    verb: Callable[Concatenate[ViewOperations, int, P], T],
+) -> Callable[Concatenate[ViewOperations, int, P], T]:
+    """Let only `OSError` and `MustWaitError` out of a verb about an inode."""
+
+    def translated(self: ViewOperations, inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return verb(self, inode, *args, **kwargs)
+        except CvmError as error:
+            log.warning(
+                "read.failed",
+                extra=fields(
+                    verb=verb.__name__,
+                    inode=inode,
+                    kind=type(error).__name__,
+                    error=error.what,
+                ),
+            )
+            raise OSError(errno_of(error), error.what) from error
+
+    return translated
+
+
+class ViewOperations:
+    """Serves a `View`. Concurrency: as `Operations`; safe from any thread, since a view is."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._folders: set[int] = set()
+
+    @property
+    def known_folders(self) -> Sequence[int]:
+        """The directories, by inode, whose listings the kernel may remember."""
+        return tuple(self._folders.copy())
+
+    @_with_errno
+    def lookup(self, parent: int, name: bytes, patience: Patience) -> Attributes | None:
+        try:
+            if patience is None:
+                found = _at_hand(self._view.try_lookup(parent, name))
+            else:
+                found = self._view.lookup(parent, name, patience)
+        except NotFoundError:
+            return None
+        self._note(found)
+        return found
+
+    @_with_errno
+    def attributes(self, inode: int, patience: Patience) -> Attributes:  # noqa: ARG002
+        return self._view.attributes(inode)
+
+    @_with_errno
+    def target(self, inode: int, patience: Patience) -> bytes:  # noqa: ARG002
+        return self._view.readlink(inode)
+
+    @_with_errno
+    def children(self, inode: int, offset: int, patience: Patience) -> Sequence[ListedName]:
+        if patience is None:
+            return _at_hand(self._view.try_listing(inode, offset))
+        return self._view.listing(inode, offset, patience)
+
+    def remember(self, child: Child) -> None:
+        self._view.remember(cast("ListedName", child))  # all children come from `children`
+        self._note(child.attributes)
+
+    @_with_errno
+    def read(self, inode: int, offset: int, size_bytes: int, patience: Patience) -> bytes:
+        if patience is None:
+            return _at_hand(self._view.try_read(inode, offset, size_bytes))
+        return self._view.read(inode, offset, size_bytes, patience)
+
+    @_with_errno
+    def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
+        value = self._view.xattr(inode, name)
+        if value is None:
+            raise OSError(errno.ENODATA, "no such attribute")
+        return value
+
+    @_with_errno
+    def xattr_names(self, inode: int, patience: Patience) -> Sequence[bytes]:  # noqa: ARG002
+        return self._view.xattr_names(inode)
+
+    def space(self) -> Space:
+        size = self._view.statfs()
+        return Space(size.total_bytes, size.free_bytes, inodes=size.files)
+
+    def forget(self, inode: int, count: int) -> None:
+        self._folders.discard(inode)  # the kernel gives all references back at once
+        self._view.forget(inode, count)
+
+    def _note(self, found: Attributes) -> None:
+        if stat.S_ISDIR(found.mode):
+            self._folders.add(found.inode)
+
+
+def _at_hand(answer: T | None) -> T:
+    if answer is None:
+        raise MustWaitError
+    return answer
