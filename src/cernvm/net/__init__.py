@@ -1,1 +1,30 @@
-"""Fetching over HTTP through chains of proxies and mirrors."""
+"""Fetching over HTTP through chains of mirrors and proxies, with a deadline on every wait.
+
+Values: `Chain` (where to ask; `chain.py`), `Attempt` (what one host said; `port.py`). Rules: `failover.py`, a pure
+state machine (which route next, given how the last one ended). Port: `Fetcher`; its one implementation `ChainFetcher`
+(`fetcher.py`) drives the rules over an `Exchange` (one GET on one route): `HttpExchange` (`http.py`, `connection.py`,
+`resolve.py`) or the in-memory `MemoryExchange` (`memory.py`).
+"""
+
+from cernvm.net.chain import Chain, parse_hosts, parse_proxies
+from cernvm.net.connection import Timing
+from cernvm.net.fetcher import ChainFetcher, fetch
+from cernvm.net.http import HttpExchange
+from cernvm.net.memory import Fault, MemoryExchange
+from cernvm.net.port import Attempt, Fetcher, Sink, Traffic
+
+__all__ = [
+    "Attempt",
+    "Chain",
+    "ChainFetcher",
+    "Fault",
+    "Fetcher",
+    "HttpExchange",
+    "MemoryExchange",
+    "Sink",
+    "Timing",
+    "Traffic",
+    "fetch",
+    "parse_hosts",
+    "parse_proxies",
+]

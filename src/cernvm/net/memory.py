@@ -1,0 +1,87 @@
+"""An exchange over documents in memory, with the faults that mirrors have."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cernvm.core.clock import Deadline
+from cernvm.core.errors import DeadlineError, HostError
+from cernvm.net.failover import Route
+
+
+class Fault(Enum):
+    """What goes wrong with an answer."""
+
+    REFUSED = "refused"  # no connection
+    SILENT = "silent"  # a connection and nothing more
+    CUT = "cut"  # half of the body, then the end
+    BROKEN = "broken"  # HTTP 500
+    FLIPPED = "flipped"  # one bit of the body is wrong
+    STALE = "stale"  # FLIPPED unless asked for past all caches
+
+
+@dataclass(slots=True)
+class MemoryExchange:
+    """Mirrors as mappings from path to body; `faults` by (host, path), or (host, "") for all paths of a host.
+
+    Shape: `documents[host][path]`; `requests` is every (route, path, no_cache) that was asked for, in order.
+    """
+
+    documents: dict[str, dict[str, bytes]]
+    faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
+    requests: list[tuple[Route, str, bool]] = field(default_factory=list)
+    stall_s: float = 10.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def get(
+        self, route: Route, path: str, *, no_cache: bool, deadline: Deadline
+    ) -> Iterator[MemoryAnswer]:
+        with self._lock:
+            self.requests.append((route, path, no_cache))
+        url = f"{route.host}/{path}"
+        fault = self.faults.get((route.host, path)) or self.faults.get((route.host, ""))
+        if fault is Fault.REFUSED or route.host not in self.documents:
+            raise HostError(url, "connection refused")
+        if fault is Fault.SILENT:
+            deadline.clock.sleep(min(self.stall_s, deadline.remaining_s))
+            raise DeadlineError(f"waiting for {url}", after_s=self.stall_s)
+        body = self.documents[route.host].get(path)
+        if fault is Fault.BROKEN or body is None:
+            yield MemoryAnswer(url, 500 if fault is Fault.BROKEN else 404, b"")
+        elif fault is Fault.FLIPPED or (fault is Fault.STALE and not no_cache):
+            yield MemoryAnswer(url, 200, _flip(body))
+        else:
+            yield MemoryAnswer(url, 200, body, is_cut=fault is Fault.CUT)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAnswer:
+    """One answer from memory."""
+
+    url: str
+    status: int
+    body: bytes
+    is_cut: bool = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"content-length": str(len(self.body))}
+
+    def parts(self) -> Iterator[bytes]:
+        if self.is_cut:
+            yield self.body[: len(self.body) // 2]
+            raise HostError(self.url, f"the answer ended before its {len(self.body)} bytes")
+        yield self.body
+
+
+def _flip(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :] if body else b"\x01"

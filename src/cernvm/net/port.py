@@ -1,0 +1,116 @@
+"""The port through which everything of a repository is fetched, and the port below it, one GET on one route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from cernvm.core.clock import Deadline
+from cernvm.net.failover import Route
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of asking one host once; `error` is empty when it answered as it should."""
+
+    url: str
+    proxy: str
+    error: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a fetcher has done since it was made."""
+
+    requests: int = 0
+    failures: int = 0
+    received_bytes: int = 0
+    busy_s: float = 0.0
+
+
+class Sink(Protocol[T_co]):
+    """Takes one answer's body and decides whether it is what was asked for.
+
+    The fetcher calls `write` for each part, then `finish`; or `discard`, also after an error of the two.
+    """
+
+    def write(self, data: bytes, /) -> None:
+        """Take the next part. Errors: as `finish`, as soon as it is known."""
+
+    def finish(self) -> T_co:
+        """The value of the complete body. Errors: `TrustError` or `FormatError` refuse it: other hosts are asked."""
+
+    def discard(self) -> None:
+        """Forget what was written."""
+
+
+class Fetcher(Protocol):
+    """Fetches a path below a repository's root from whichever mirror has it. Concurrency: safe from any thread."""
+
+    def fetch_into(
+        self,
+        path: str,
+        open_sink: Callable[[], Sink[T]],
+        *,
+        limit_bytes: int,
+        deadline: Deadline,
+        on_attempt: Callable[[Attempt], None] | None = None,
+    ) -> T:
+        """Fetch `path` into a fresh sink per attempt, until one accepts.
+
+        A refused body is asked for once more past all caches, then from the next mirror.
+        Errors: the `TrustError` or `FormatError` of a refused answer if there was one, else `DeadlineError` or
+        `HostError`; anything else that a sink raises (a full disk) ends the attempts at once.
+        """
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The mirrors, the one in use first."""
+
+    @property
+    def proxy(self) -> str:
+        """The proxy in use, or `DIRECT`."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Counts for whoever watches."""
+
+    def close(self) -> None:
+        """Close all connections; the fetcher may still be used."""
+
+
+class Answer(Protocol):
+    """One HTTP answer whose body is still to be read."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, their names in lower case."""
+
+    def parts(self) -> Iterator[bytes]:
+        """The body as it arrives. Errors: as `Exchange.get`; a body that ends early is a `HostError`."""
+
+
+class Exchange(Protocol):
+    """One GET on one route. Concurrency: safe from any thread."""
+
+    def get(
+        self, route: Route, path: str, *, no_cache: bool, deadline: Deadline
+    ) -> AbstractContextManager[Answer]:
+        """Ask; the answer must be read within the context.
+
+        Errors: `HostError` with status 0 for a connection that cannot be made or breaks, `DeadlineError` for a host
+        that is silent or too slow, long before `deadline` perhaps.
+        """
+
+    def close(self) -> None:
+        """Close idle connections."""
