@@ -1,0 +1,59 @@
+"""What is wrong, or worth saying, about a line of user-data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_FINDINGS = 200
+
+
+class Severity(StrEnum):
+    """Whether a context may be applied in spite of a finding: only an error forbids it."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+_RANK = (Severity.NOTE, Severity.WARNING, Severity.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One remark about one line; it never shows a secret.
+
+    Shape: `line` and `column` begin at 1; `reader` is who would read the line; `key` is `section.key` or empty.
+    """
+
+    line: int
+    severity: Severity
+    message: str
+    key: str = ""
+    suggestion: str = ""
+    column: int = 1
+    reader: str = "nobody"
+
+    def __str__(self) -> str:
+        name = f" {self.key}:" if self.key else ""
+        hint = f" ({self.suggestion})" if self.suggestion else ""
+        return f"line {self.line}: {self.severity}:{name} {self.message}{hint}"
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings by line; beyond `MAX_FINDINGS` one more says how many are not shown."""
+    ordered = sorted(findings, key=lambda finding: (finding.line, finding.column))
+    if len(ordered) <= MAX_FINDINGS:
+        return tuple(ordered)
+    rest = ordered[MAX_FINDINGS:]
+    severity = max((item.severity for item in rest), key=_RANK.index)
+    more = Finding(rest[0].line, severity, f"{len(rest)} more findings from here on")
+    return (*ordered[:MAX_FINDINGS], more)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?` for the nearest known word; empty when none is near."""
+    near = difflib.get_close_matches(word[:64], list(known), 1)
+    return f"did you mean {near[0]}?" if near else ""
