@@ -1,0 +1,194 @@
+"""One path of a repository as a catalog describes it: the value that reader, vfs and publisher share.
+
+Source: docs/formats/repository.md, "Entries".
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntFlag
+from types import MappingProxyType
+
+from cernvm.core.digest import Digest
+from cernvm.core.errors import CatalogFormatError
+from cernvm.fs.format.compress import Compression
+
+MAX_NAME_BYTES = 255
+DIRECTORY_SIZE_BYTES = 4096
+NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
+
+
+class EntryFlag(IntFlag):
+    """The bits of a catalog's flags column; the algorithms sit in bits 8-10 and 11-13."""
+
+    DIRECTORY = 0x1
+    NESTED_MOUNTPOINT = 0x2
+    FILE = 0x4
+    SYMLINK = 0x8
+    SPECIAL = 0x10
+    NESTED_ROOT = 0x20
+    CHUNKED = 0x40
+    EXTERNAL = 0x80
+    BIND_MOUNTPOINT = 0x4000
+    HIDDEN = 0x8000
+    DIRECT_IO = 0x10000
+
+
+class EntryKind(Enum):
+    """What stands at a path; values are the flag bits that say so."""
+
+    DIRECTORY = EntryFlag.DIRECTORY
+    FILE = EntryFlag.FILE
+    SYMLINK = EntryFlag.FILE | EntryFlag.SYMLINK
+    SPECIAL = EntryFlag.FILE | EntryFlag.SPECIAL
+
+
+KIND_BITS = EntryFlag.DIRECTORY | EntryFlag.FILE | EntryFlag.SYMLINK | EntryFlag.SPECIAL
+_KIND_OF_FLAGS = {int(kind.value): kind for kind in EntryKind}
+_KIND_OF_MODE = {
+    stat.S_IFDIR: EntryKind.DIRECTORY,
+    stat.S_IFREG: EntryKind.FILE,
+    stat.S_IFLNK: EntryKind.SYMLINK,
+    stat.S_IFIFO: EntryKind.SPECIAL,
+    stat.S_IFSOCK: EntryKind.SPECIAL,
+    stat.S_IFCHR: EntryKind.SPECIAL,
+    stat.S_IFBLK: EntryKind.SPECIAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a catalog says of one path.
+
+    Shape: `name` is raw bytes, empty for the repository's root only; `mode` is the whole st_mode; `digest` is that of
+    the stored content, None for all but regular files and for most chunked ones; `symlink` the stored target, with
+    variables unexpanded; `hardlink_group` 0 for none, unique within one catalog.
+    Units: `size` is bytes of content, of a link's target, 4096 for directories, and the Linux device number for
+    character and block devices; `mtime_ns` is the nanosecond part, None where the writer recorded none.
+    Errors: `CatalogFormatError` for what cannot stand in a directory.
+    """
+
+    name: bytes
+    mode: int
+    size: int
+    mtime_s: int
+    uid: int
+    gid: int
+    flags: EntryFlag
+    mtime_ns: int | None = None
+    digest: Digest | None = None
+    compression: Compression = Compression.ZLIB
+    symlink: bytes = b""
+    hardlink_group: int = 0
+    link_count: int = 1
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
+
+    def __post_init__(self) -> None:
+        if len(self.name) > MAX_NAME_BYTES or b"/" in self.name or b"\0" in self.name:
+            raise self._wrong("no file has such a name")
+        if self.name in (b".", b".."):
+            raise self._wrong("the name is reserved")
+        kind = _KIND_OF_FLAGS.get(self.flags & KIND_BITS)
+        if kind is None or kind is not kind_of_mode(self.mode):
+            raise self._wrong(f"mode {self.mode:o} and flags {int(self.flags):#x} disagree")
+        if self.size < 0 or not 0 <= (self.mtime_ns or 0) < 10**9:
+            raise self._wrong("size or time out of range")
+        if self.symlink.find(b"\0") >= 0 or bool(self.symlink) < (self.kind is EntryKind.SYMLINK):
+            raise self._wrong("a symbolic link needs a target")
+
+    @property
+    def kind(self) -> EntryKind:
+        """What stands here."""
+        return _KIND_OF_FLAGS[self.flags & KIND_BITS]
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it may have children."""
+        return bool(self.flags & EntryFlag.DIRECTORY)
+
+    @property
+    def is_nested_mountpoint(self) -> bool:
+        """Whether this row stands in a parent catalog and its contents in a nested one."""
+        return bool(self.flags & EntryFlag.NESTED_MOUNTPOINT)
+
+    @property
+    def is_nested_root(self) -> bool:
+        """Whether this row is the root of a nested catalog."""
+        return bool(self.flags & EntryFlag.NESTED_ROOT)
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the content is a list of chunks."""
+        return bool(self.flags & EntryFlag.CHUNKED)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the content lies outside the repository's store."""
+        return bool(self.flags & EntryFlag.EXTERNAL)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether listings leave it out; looking it up by name finds it."""
+        return bool(self.flags & EntryFlag.HIDDEN)
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a character or block device, whose `size` is a device number."""
+        return stat.S_ISCHR(self.mode) or stat.S_ISBLK(self.mode)
+
+    @property
+    def rdev(self) -> int:
+        """The Linux device number; 0 for all but devices."""
+        return self.size if self.is_device else 0
+
+    @property
+    def mtime_total_ns(self) -> int:
+        """The time of change in nanoseconds since the epoch."""
+        return self.mtime_s * 10**9 + (self.mtime_ns or 0)
+
+    def _wrong(self, reason: str) -> CatalogFormatError:
+        return CatalogFormatError(reason, where=f"entry {self.name[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Chunk:
+    """One piece of a chunked file; its digest is over the stored bytes.
+
+    Units: `offset` and `size` count bytes of content.
+    """
+
+    offset: int
+    size: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NestedCatalog:
+    """A subtree that another catalog describes.
+
+    Shape: `path` is absolute within the repository, without a slash at its end. Units: `size_bytes` uncompressed.
+    """
+
+    path: bytes
+    digest: Digest
+    size_bytes: int
+
+
+def kind_of_mode(mode: int) -> EntryKind | None:
+    """The kind that a st_mode stands for; None for a type that the format does not know."""
+    return _KIND_OF_MODE.get(stat.S_IFMT(mode))
+
+
+def check_chunks(chunks: tuple[Chunk, ...], *, size: int, where: str) -> tuple[Chunk, ...]:
+    """The chunks in order, if they cover `size` bytes without gap or overlap; else `CatalogFormatError`."""
+    position = 0
+    ordered = tuple(sorted(chunks))
+    for chunk in ordered:
+        if chunk.offset != position or chunk.size <= 0:
+            raise CatalogFormatError(f"chunks do not join at byte {position}", where=where)
+        position += chunk.size
+    if position != size:
+        raise CatalogFormatError(f"chunks make {position} bytes, not {size}", where=where)
+    return ordered
