@@ -1,0 +1,243 @@
+"""Bringing what runs in line with what is wanted: each instance's way from pending to terminated.
+
+What is wanted lies in `SiteState`; what runs, the hypervisor knows. A turn of the loop compares the two and starts, for
+each instance that needs it, one task that takes it one state further. A turn comes when the API wakes the loop, and
+every `POLL_S`. Nothing is remembered here that a restart of the site would lose.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import anyio.abc
+from anyio import to_thread
+
+from cernvm.core.errors import ConflictError, CvmError, DeadlineError, NotFoundError
+from cernvm.core.log import fields
+from cernvm.site.hypervisor.port import Hypervisor, MachineSpec
+from cernvm.site.instance import (
+    BY_ITSELF,
+    SITE_RESTART,
+    Image,
+    Instance,
+    Reason,
+    State,
+    failed,
+)
+from cernvm.site.state import SiteState
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+START_DEADLINE_S = 120.0
+STOP_GRACE_S = 5.0
+STOP_DEADLINE_S = 30.0
+LEAVE_GRACE_S = 2.0
+LEAVE_DEADLINE_S = 4.0
+STARTS_AT_ONCE = 4
+FORGET_EVERY_S = 60.0
+
+
+class Trees(Protocol):
+    """Where the site has its repositories mounted."""
+
+    async def path(self, repository: str) -> Path:
+        """The mounted tree of a repository, mounting it first if need be.
+
+        Errors: `NotFoundError` for one the site does not have, `UnavailableError` for one that cannot be mounted.
+        """
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """The site's supervisor.
+
+    Shape: `repositories` are the names that every instance gets at /cvmfs.
+    Concurrency: one per site, on the loop; `wake` from the loop too.
+    """
+
+    state: SiteState
+    hypervisor: Hypervisor
+    trees: Trees
+    repositories: tuple[str, ...] = ()
+    _busy: set[str] = field(default_factory=set)
+    _woken: anyio.Event = field(default_factory=anyio.Event)
+    _starts: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(STARTS_AT_ONCE)
+    )
+    _last_error: str = ""
+
+    async def run(self) -> None:
+        """Supervise until cancelled; then end what runs, which stays wanted: the next site starts it again."""
+        try:
+            await self._resume()
+            async with anyio.create_task_group() as tasks:
+                forget_at = time.monotonic()
+                while True:
+                    self._woken = anyio.Event()
+                    await self._turn(tasks)
+                    if time.monotonic() >= forget_at:
+                        await self._guarded(self._forget)
+                        forget_at = time.monotonic() + FORGET_EVERY_S
+                    with anyio.move_on_after(POLL_S):
+                        await self._woken.wait()
+        finally:
+            with anyio.move_on_after(LEAVE_DEADLINE_S, shield=True):
+                await self._leave()
+
+    def wake(self) -> None:
+        """Have the next turn come now."""
+        self._woken.set()
+
+    async def console(self, instance: Instance) -> bytes:
+        """The last part of an instance's console, of one that ended too."""
+        if instance.is_live:
+            try:
+                return await self.hypervisor.console(instance.instance_id)
+            except NotFoundError:
+                return b""  # not started yet
+        return await to_thread.run_sync(self.state.console, instance.instance_id)
+
+    async def _resume(self) -> None:
+        """After a start of the site: nothing runs, whatever the database says."""
+        live = await to_thread.run_sync(lambda: self.state.instances(live=True))
+        for instance in live:
+            if instance.state is State.RUNNING:
+                await self._move(instance, State.PENDING, SITE_RESTART)
+        swept = await self.hypervisor.sweep([instance.instance_id for instance in live])
+        log.info("site.resumed", extra=fields(instances=len(live), swept=len(swept)))
+
+    async def _turn(self, tasks: anyio.abc.TaskGroup) -> None:
+        async def look() -> None:
+            for instance in await to_thread.run_sync(lambda: self.state.instances(live=True)):
+                if instance.instance_id not in self._busy:
+                    self._busy.add(instance.instance_id)
+                    tasks.start_soon(self._advance, instance)
+
+        await self._guarded(look)
+
+    async def _advance(self, instance: Instance) -> None:
+        """Take one instance one state further; a trouble with it is its own, never the site's."""
+        try:
+            await self._guarded(lambda: self._step(instance), instance_id=instance.instance_id)
+        finally:
+            self._busy.discard(instance.instance_id)
+
+    async def _step(self, instance: Instance) -> None:
+        if instance.state is State.PENDING:
+            async with self._starts:
+                await self._start(instance)
+        elif instance.state is State.SHUTTING_DOWN:
+            await self._end(instance, instance.reason)
+        else:
+            await self._watch(instance)
+
+    async def _start(self, instance: Instance) -> None:
+        began = time.monotonic()
+        try:
+            with anyio.fail_after(START_DEADLINE_S):
+                await self.hypervisor.start(await self._spec(instance))
+        except TimeoutError:
+            await self._end(
+                instance, failed(DeadlineError("starting it", after_s=START_DEADLINE_S).what)
+            )
+            return
+        except CvmError as error:
+            log.warning(
+                "instance.failed", extra=fields(instance=instance.instance_id, error=error.what)
+            )
+            await self._end(instance, failed(error.what))
+            return
+        await self._move(instance, State.RUNNING)
+        took_s = round(time.monotonic() - began, 3)
+        log.info("instance.running", extra=fields(instance=instance.instance_id, took_s=took_s))
+
+    async def _spec(self, instance: Instance) -> MachineSpec:
+        image = await to_thread.run_sync(self._image, instance.image_id)
+        return MachineSpec(
+            instance_id=instance.instance_id,
+            hostname=instance.hostname,
+            address=instance.address,
+            root=await self.trees.path(image.repository),
+            repositories={name: await self.trees.path(name) for name in self.repositories},
+        )
+
+    def _image(self, image_id: str) -> Image:
+        for image, _ in self.state.images():
+            if image.image_id == image_id:
+                return image
+        raise NotFoundError("image", image_id)
+
+    async def _watch(self, instance: Instance) -> None:
+        machine = await self.hypervisor.state(instance.instance_id)
+        if machine.is_running:
+            return
+        reason = Reason(BY_ITSELF.code, f"{BY_ITSELF.text}: {machine.reason}")
+        log.info("instance.ended", extra=fields(instance=instance.instance_id, why=machine.reason))
+        await self._end(instance, reason)
+
+    async def _end(self, instance: Instance, reason: Reason | None) -> None:
+        """Stop it, keep the end of its console, delete its layer, and only then say so."""
+        instance_id = instance.instance_id
+        console = b""
+        try:
+            with anyio.fail_after(STOP_DEADLINE_S):
+                try:
+                    await self.hypervisor.stop(instance_id, grace_s=STOP_GRACE_S)
+                    console = await self.hypervisor.console(instance_id)
+                except NotFoundError:
+                    pass  # it never came up
+                await self.hypervisor.discard(instance_id)
+        except TimeoutError:
+            raise DeadlineError(f"ending {instance_id}", after_s=STOP_DEADLINE_S) from None
+        await self._move(instance, State.TERMINATED, reason, console)
+        log.info("instance.terminated", extra=fields(instance=instance_id))
+
+    async def _move(
+        self,
+        instance: Instance,
+        state: State,
+        reason: Reason | None = None,
+        console: bytes = b"",
+    ) -> None:
+        try:
+            await to_thread.run_sync(
+                lambda: self.state.move(instance.instance_id, state, reason=reason, console=console)
+            )
+        except ConflictError:
+            # its owner asked for its end meanwhile; the next turn sees that
+            log.debug("instance.overtaken", extra=fields(instance=instance.instance_id))
+
+    async def _forget(self) -> None:
+        await to_thread.run_sync(self.state.forget_terminated)
+
+    async def _guarded(self, act: Callable[[], Awaitable[None]], *, instance_id: str = "") -> None:
+        """Do it; what goes wrong is logged once, and tried again at a later turn."""
+        try:
+            await act()
+        except CvmError as error:
+            if error.what != self._last_error:
+                log.warning(
+                    "site.turn.failed", extra=fields(instance=instance_id, error=error.what)
+                )
+            self._last_error = error.what
+
+    async def _leave(self) -> None:
+        async def stop(instance_id: str) -> None:
+            try:
+                await self.hypervisor.stop(instance_id, grace_s=LEAVE_GRACE_S)
+            except NotFoundError:
+                pass
+            except CvmError as error:
+                log.warning("site.leave.failed", extra=fields(error=error.what))
+
+        live = await to_thread.run_sync(lambda: self.state.instances(live=True))
+        async with anyio.create_task_group() as tasks:
+            for instance in live:
+                tasks.start_soon(stop, instance.instance_id)
