@@ -88,11 +88,13 @@ class Container:
         except (OSError, subprocess.TimeoutExpired):
             _end_launcher(self._launcher)  # and with it, by the kernel, process 1
         with self._lock:
-            if self._end is None and not _has_ended(self._init, _KILL_TIMEOUT_S):
-                raise DeadlineError("ending an instance", after_s=grace_s + 2 * _KILL_TIMEOUT_S)
+            if self._end is None:
+                if not _has_ended(self._init, _KILL_TIMEOUT_S):
+                    raise DeadlineError("ending an instance", after_s=grace_s + 2 * _KILL_TIMEOUT_S)
+                self._end = self._settle()
 
     def _settle(self) -> MachineState:
-        """What its launcher said last; called once, when both are gone."""
+        """What its launcher said last; called once, with the lock, when both are gone."""
         values, _ = receive(self._site)
         self._site.close()
         os.close(self._init)
