@@ -1,1 +1,25 @@
-"""The client's quota-managed cache of verified objects."""
+"""Verified, decompressed content on this machine: bounded by a quota, shared by mounts, safe against crashes.
+
+Values: `ContentKey`, `Usage` (`port.py`), `Breadcrumb` (`breadcrumb.py`: the last revision that was seen). Port:
+`Cache`; what comes in goes through a `Draft` and what comes out is a `Content`. Adapters: `DiskCache` (`disk.py`, with
+its SQLite `index.py` and `owners.py`) and the twin `MemoryCache` (`memory.py`).
+"""
+
+from cernvm.fs.cache.breadcrumb import Breadcrumb, Breadcrumbs, DiskBreadcrumbs, MemoryBreadcrumbs
+from cernvm.fs.cache.disk import DiskCache
+from cernvm.fs.cache.memory import MemoryCache
+from cernvm.fs.cache.port import Cache, Content, ContentKey, Draft, Usage
+
+__all__ = [
+    "Breadcrumb",
+    "Breadcrumbs",
+    "Cache",
+    "Content",
+    "ContentKey",
+    "DiskBreadcrumbs",
+    "DiskCache",
+    "Draft",
+    "MemoryBreadcrumbs",
+    "MemoryCache",
+    "Usage",
+]
