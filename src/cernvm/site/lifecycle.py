@@ -11,8 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -31,6 +29,7 @@ from cernvm.site.instance import (
     failed,
 )
 from cernvm.site.state import SiteState
+from cernvm.site.trees import Trees
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +37,8 @@ POLL_S = 1.0
 START_DEADLINE_S = 120.0
 STOP_GRACE_S = 5.0
 STOP_DEADLINE_S = 30.0
-LEAVE_GRACE_S = 2.0
-LEAVE_DEADLINE_S = 4.0
 STARTS_AT_ONCE = 4
 FORGET_EVERY_S = 60.0
-
-
-class Trees(Protocol):
-    """Where the site has its repositories mounted."""
-
-    async def path(self, repository: str) -> Path:
-        """The mounted tree of a repository, mounting it first if need be.
-
-        Errors: `NotFoundError` for one the site does not have, `UnavailableError` for one that cannot be mounted.
-        """
 
 
 @dataclass(slots=True)
@@ -67,29 +54,35 @@ class Lifecycle:
     trees: Trees
     repositories: tuple[str, ...] = ()
     _busy: set[str] = field(default_factory=set)
+    # by instance: the generations of the mounts it was started with
+    _generations: dict[str, dict[str, int]] = field(default_factory=dict)
     _woken: anyio.Event = field(default_factory=anyio.Event)
     _starts: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(STARTS_AT_ONCE)
     )
     _last_error: str = ""
 
+    async def resume(self) -> None:
+        """After a start of the site: nothing runs, whatever the database says; call before `run`."""
+        live = await to_thread.run_sync(lambda: self.state.instances(live=True))
+        for instance in live:
+            if instance.state is State.RUNNING:
+                await self._move(instance, State.PENDING, SITE_RESTART)
+        swept = await self.hypervisor.sweep([instance.instance_id for instance in live])
+        log.info("site.resumed", extra=fields(instances=len(live), swept=len(swept)))
+
     async def run(self) -> None:
-        """Supervise until cancelled; then end what runs, which stays wanted: the next site starts it again."""
-        try:
-            await self._resume()
-            async with anyio.create_task_group() as tasks:
-                forget_at = time.monotonic()
-                while True:
-                    self._woken = anyio.Event()
-                    await self._turn(tasks)
-                    if time.monotonic() >= forget_at:
-                        await self._guarded(self._forget)
-                        forget_at = time.monotonic() + FORGET_EVERY_S
-                    with anyio.move_on_after(POLL_S):
-                        await self._woken.wait()
-        finally:
-            with anyio.move_on_after(LEAVE_DEADLINE_S, shield=True):
-                await self._leave()
+        """Supervise until cancelled; what ran then stays wanted, and the next site starts it again."""
+        async with anyio.create_task_group() as tasks:
+            forget_at = time.monotonic()
+            while True:
+                self._woken = anyio.Event()
+                await self._turn(tasks)
+                if time.monotonic() >= forget_at:
+                    await self._guarded(self._forget)
+                    forget_at = time.monotonic() + FORGET_EVERY_S
+                with anyio.move_on_after(POLL_S):
+                    await self._woken.wait()
 
     def wake(self) -> None:
         """Have the next turn come now."""
@@ -103,15 +96,6 @@ class Lifecycle:
             except NotFoundError:
                 return b""  # not started yet
         return await to_thread.run_sync(self.state.console, instance.instance_id)
-
-    async def _resume(self) -> None:
-        """After a start of the site: nothing runs, whatever the database says."""
-        live = await to_thread.run_sync(lambda: self.state.instances(live=True))
-        for instance in live:
-            if instance.state is State.RUNNING:
-                await self._move(instance, State.PENDING, SITE_RESTART)
-        swept = await self.hypervisor.sweep([instance.instance_id for instance in live])
-        log.info("site.resumed", extra=fields(instances=len(live), swept=len(swept)))
 
     async def _turn(self, tasks: anyio.abc.TaskGroup) -> None:
         async def look() -> None:
@@ -160,12 +144,17 @@ class Lifecycle:
 
     async def _spec(self, instance: Instance) -> MachineSpec:
         image = await to_thread.run_sync(self._image, instance.image_id)
+        names = {image.repository, *self.repositories}
+        mounts = {name: await self.trees.mounted(name) for name in sorted(names)}
+        self._generations[instance.instance_id] = {
+            name: mount.generation for name, mount in mounts.items()
+        }
         return MachineSpec(
             instance_id=instance.instance_id,
             hostname=instance.hostname,
             address=instance.address,
-            root=await self.trees.path(image.repository),
-            repositories={name: await self.trees.path(name) for name in self.repositories},
+            root=mounts[image.repository].path,
+            repositories={name: mounts[name].path for name in self.repositories},
         )
 
     def _image(self, image_id: str) -> Image:
@@ -176,11 +165,22 @@ class Lifecycle:
 
     async def _watch(self, instance: Instance) -> None:
         machine = await self.hypervisor.state(instance.instance_id)
-        if machine.is_running:
+        if not machine.is_running:
+            log.info(
+                "instance.ended", extra=fields(instance=instance.instance_id, why=machine.reason)
+            )
+            await self._end(instance, Reason(BY_ITSELF.code, f"{BY_ITSELF.text}: {machine.reason}"))
             return
-        reason = Reason(BY_ITSELF.code, f"{BY_ITSELF.text}: {machine.reason}")
-        log.info("instance.ended", extra=fields(instance=instance.instance_id, why=machine.reason))
-        await self._end(instance, reason)
+        for name, generation in self._generations[instance.instance_id].items():
+            if (await self.trees.mounted(name)).generation != generation:
+                await self._restart(instance, f"the repository {name} was mounted anew")
+                return
+
+    async def _restart(self, instance: Instance, why: str) -> None:
+        """It holds a dead mount: stop it; the next turn starts it with its id, address and layer."""
+        log.warning("instance.restarting", extra=fields(instance=instance.instance_id, why=why))
+        await self.hypervisor.stop(instance.instance_id, grace_s=STOP_GRACE_S)
+        await self._move(instance, State.PENDING, failed(why))
 
     async def _end(self, instance: Instance, reason: Reason | None) -> None:
         """Stop it, keep the end of its console, delete its layer, and only then say so."""
@@ -196,6 +196,7 @@ class Lifecycle:
                 await self.hypervisor.discard(instance_id)
         except TimeoutError:
             raise DeadlineError(f"ending {instance_id}", after_s=STOP_DEADLINE_S) from None
+        self._generations.pop(instance_id, None)
         await self._move(instance, State.TERMINATED, reason, console)
         log.info("instance.terminated", extra=fields(instance=instance_id))
 
@@ -227,17 +228,3 @@ class Lifecycle:
                     "site.turn.failed", extra=fields(instance=instance_id, error=error.what)
                 )
             self._last_error = error.what
-
-    async def _leave(self) -> None:
-        async def stop(instance_id: str) -> None:
-            try:
-                await self.hypervisor.stop(instance_id, grace_s=LEAVE_GRACE_S)
-            except NotFoundError:
-                pass
-            except CvmError as error:
-                log.warning("site.leave.failed", extra=fields(error=error.what))
-
-        live = await to_thread.run_sync(lambda: self.state.instances(live=True))
-        async with anyio.create_task_group() as tasks:
-            for instance in live:
-                tasks.start_soon(stop, instance.instance_id)

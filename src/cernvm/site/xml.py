@@ -133,7 +133,7 @@ def _instance(instance: Instance) -> dict[str, Node | None]:
 def _image(image: Image, *, offered: bool, owner_id: str) -> dict[str, Node | None]:
     return {
         "imageId": image.image_id,
-        "imageLocation": image.repository,
+        "imageLocation": f"{image.repository}/{image.name}",
         "imageState": "available" if offered else "deregistered",
         "imageOwnerId": owner_id,
         "isPublic": "true",
