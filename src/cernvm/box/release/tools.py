@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
+from cernvm.box.mounts import unmount_below
 from cernvm.box.release.inputs import Progress
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, DeadlineError, HostError, PrerequisiteError, SpaceError
@@ -49,7 +50,9 @@ def mmdebstrap(tree: Path, *, variant: str, packages: Sequence[str], progress: P
     remove_tree(tree)
     ensure_folder(tree.parent)
     keep_out = [f"--dpkgopt=path-exclude=/usr/share/{path}/*" for path in _NOT_IN_A_RELEASE]
+    need_program("mmdebstrap", package="mmdebstrap")
     command = [
+        *_CONTAINED,
         "mmdebstrap",
         "--mode=root",
         "--format=directory",
@@ -65,6 +68,8 @@ def mmdebstrap(tree: Path, *, variant: str, packages: Sequence[str], progress: P
     run_tool(command, progress=progress, source="the Debian mirror", package="mmdebstrap")
 
 
+# mmdebstrap's own children would outlive it when it is killed, and its mounts with them
+_CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _NOT_IN_A_RELEASE = ("man", "doc", "locale", "info", "lintian", "bug")
 
 
@@ -105,7 +110,7 @@ def pip_install(requirements: Path, target: Path, progress: Progress) -> None:
     remove_tree(target)
     command = [
         sys.executable, "-m", "pip", "install",
-        "--disable-pip-version-check", "--no-input", "--no-compile", "--no-deps", "--require-hashes",
+        "--disable-pip-version-check", "--no-input", "--no-cache-dir", "--no-compile", "--no-deps", "--require-hashes",
         "--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON,
         "--progress-bar", "off", "--root-user-action", "ignore",
         "--target", str(target), "--requirement", str(requirements),
@@ -165,9 +170,7 @@ def run_tool(
 def failure(command: Sequence[str], status: int, tail: Sequence[str], *, source: str) -> CvmError:
     """What a program's last lines mean."""
     text = "\n".join(tail)
-    tool = Path(command[0]).name
-    if "-m" in command:
-        tool = command[list(command).index("-m") + 1]
+    tool = _tool_name(command)
     if "No space left on device" in text or "Disk quota exceeded" in text:
         advice = "free some space, or set CVM_HOME to a folder on another disk"
         return SpaceError(f"{tool} ran out of disk space", advice=advice)
@@ -178,8 +181,9 @@ def failure(command: Sequence[str], status: int, tail: Sequence[str], *, source:
 
 
 def remove_tree(tree: Path) -> None:
-    """Delete a folder and all in it, where it exists."""
+    """Delete a folder and all in it, where it exists; never through a mount that a killed program left there."""
     if tree.is_dir():
+        unmount_below(tree)
         shutil.rmtree(tree)
 
 
@@ -207,6 +211,12 @@ def _lines(output: IO[bytes], deadline: Deadline, *, action: str) -> Iterator[st
             yield from (line.decode(errors="replace") for line in whole if line.strip())
     if pending.strip():
         yield pending.decode(errors="replace")
+
+
+def _tool_name(command: Sequence[str]) -> str:
+    if "-m" in command:
+        return command[list(command).index("-m") + 1]
+    return "mmdebstrap" if "mmdebstrap" in command else Path(command[0]).name
 
 
 def _configured(tool: str) -> str:
