@@ -44,22 +44,21 @@ class Commands:
 
     def run(self, *words: str | Path, deadline_s: float = COMMAND_DEADLINE_S) -> str:
         """Run one command; returns what it printed on stdout. Errors: the command's own; `DeadlineError`."""
-        child = subprocess.Popen(
+        with subprocess.Popen(
             [*cvm(), *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self._environment(),
             preexec_fn=die_with_parent,  # noqa: PLW1509  # prctl only
-        )
-        try:
-            output, said = child.communicate(timeout=deadline_s)
-        except subprocess.TimeoutExpired:
-            raise DeadlineError(
-                f"cvm {' '.join(map(str, words[:2]))}", after_s=deadline_s
-            ) from None
-        finally:
-            stop_child(child)
+        ) as child:
+            try:
+                output, said = child.communicate(timeout=deadline_s)
+            except subprocess.TimeoutExpired:
+                action = f"cvm {' '.join(map(str, words[:2]))}"
+                raise DeadlineError(action, after_s=deadline_s) from None
+            finally:
+                stop_child(child)
         if child.returncode:
             raise self._error(child.returncode, said.decode(errors="replace"), words)
         return output.decode(errors="replace")
