@@ -1,1 +1,4 @@
-"""Where a publisher keeps objects: the port and its adapters."""
+"""Where a publisher keeps objects: named bytes that appear whole or not at all.
+
+`port` says what a store must do, `local` does it in a folder that any web server exports, `memory` is the twin.
+"""
