@@ -14,6 +14,7 @@ from cernvm.context.encoding import unwrap
 from cernvm.context.finding import Finding, Severity, did_you_mean, in_order
 from cernvm.context.kinds import Account, Command
 from cernvm.context.schema import Key, Schema, SectionSchema, load_schema
+from cernvm.context.template import variables_of
 from cernvm.context.userdata import Option, Reader, Section, UserData, parse
 from cernvm.core.errors import ContextFormatError
 
@@ -113,6 +114,9 @@ def _read_section(
             message = f"given in line {line} too; this one counts"
             yield _about(key, option, Severity.WARNING, message)
         seen[option.key] = option.line
+        if variables_of(option.value):
+            message = "looks like a template that was not rendered"
+            yield _about(key, option, Severity.WARNING, message, "use `cvm context render`")
         try:
             if option.value:
                 values[key.name] = key.kind.parse(option.value)

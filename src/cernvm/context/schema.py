@@ -46,7 +46,7 @@ class Schema:
     sections: Mapping[str, SectionSchema]
     later_sections: frozenset[str]
 
-    def keys(self) -> Iterator[Key]:
+    def all_keys(self) -> Iterator[Key]:
         """Every applied key, section by section."""
         for section in self.sections.values():
             yield from section.keys.values()

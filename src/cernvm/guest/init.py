@@ -1,0 +1,200 @@
+"""Process 1 of an instance: one loop that starts the command, shows its output, reaps, and ends all when told to.
+
+Also runs as any other process, for tests and for images whose process 1 is another; then it ends only what it
+started. Everything is in one thread but the contextualization, so that signals and zombies never wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cernvm.core.errors import CvmError
+from cernvm.core.log import fields
+from cernvm.guest.child import CommandProcess, start_command
+from cernvm.guest.contextualize import Contextualized
+from cernvm.guest.machine import Machine
+from cernvm.guest.plan import Launch
+from cernvm.guest.status import CommandStatus, State, Status, write_status
+
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGPWR)
+GRACE_S = 4.0  # of the 5 s in which an instance must be gone
+COMMAND_LOG = Path("/var/log/cernvm/context.log")
+_MAX_LOG_BYTES = 10 << 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Init:
+    """The loop and what it looks after."""
+
+    contextualize: Callable[[], Contextualized]
+    machine: Machine
+    console: Callable[[str], None]
+    command_log: Path = COMMAND_LOG
+    status: Status = field(default_factory=lambda: Status(State.SEARCHING))
+    command: CommandProcess | None = None
+    _end: int = 0
+    _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
+
+    def run(self) -> int:
+        """Contextualize, then look after the instance until a signal ends it; returns the exit status."""
+        wakeup, woken = socket.socketpair()
+        for end in (wakeup, woken):
+            end.setblocking(False)
+        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        for number in (*END_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, self._note)
+        self._selector.register(wakeup, selectors.EVENT_READ)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="contextualize")
+        job = pool.submit(self.contextualize)
+        job.add_done_callback(lambda _job: woken.send(b"\0"))
+        started = False
+        while not self._end:
+            self._wait(wakeup, timeout_s=None)
+            self._reap()
+            if job.done() and not started:
+                started = True
+                pool.shutdown(wait=False)
+                self._go_on(job)
+        log.info("init.ending", extra=fields(signal=signal.Signals(self._end).name))
+        self._end_all(wakeup)
+        log.info("init.ended")
+        return 0
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number in END_SIGNALS:
+            self._end = number
+
+    def _wait(self, wakeup: socket.socket, *, timeout_s: float | None) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj is wakeup:
+                wakeup.recv(4096)
+            else:
+                self._show_output()
+
+    def _go_on(self, job: Future[Contextualized]) -> None:
+        """What follows the contextualization: the command, or a loud word on the console."""
+        if error := job.exception():
+            log.critical("context.crashed", exc_info=error)
+            self._fail(f"{type(error).__name__}: {error}")
+            return
+        done = job.result()
+        self.status = done.status
+        if done.launch:
+            self._start(done.launch)
+        if self.status.state is not State.DONE:
+            self._fail(self.status.reason or self.status.state)
+
+    def _start(self, launch: Launch) -> None:
+        user, program = launch.command.user, launch.command.argv[0]
+        try:
+            command = start_command(launch)
+        except CvmError as error:
+            self._record(CommandStatus(user, program, "not started"), str(error))
+            return
+        self.command = command
+        self._selector.register(command.output, selectors.EVENT_READ)
+        pid = command.process.pid
+        log.info("command.started", extra=fields(user=user, program=program, pid=pid))
+        self._record(CommandStatus(user, program, "running", pid))
+
+    def _show_output(self) -> None:
+        if self.command is None:
+            return
+        lines = self.command.read_lines()
+        if lines is None:
+            self._selector.unregister(self.command.output)
+            self.command.output.close()
+            return
+        for line in lines:
+            self.console(f"{self.command.user}| {line}")
+        self._keep(lines)
+
+    def _keep(self, lines: list[str]) -> None:
+        """Append to the command's log, of which at most two files of `_MAX_LOG_BYTES` are kept."""
+        try:
+            self.command_log.parent.mkdir(parents=True, exist_ok=True)
+            with self.command_log.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+                is_full = file.tell() > _MAX_LOG_BYTES
+            if is_full:
+                self.command_log.replace(self.command_log.with_suffix(".log.1"))
+        except OSError as error:
+            log.warning("command.log_lost", extra=fields(error=error))
+
+    def _reap(self) -> None:
+        """Bury every child that has ended: the command, and the orphans that fall to process 1."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.command and pid == self.command.process.pid:
+                self._command_ended(self.command, os.waitstatus_to_exitcode(status))
+
+    def _command_ended(self, command: CommandProcess, exit_status: int) -> None:
+        command.process.returncode = exit_status  # reaped here, so Popen must not wait for it
+        log.log(
+            logging.INFO if exit_status == 0 else logging.ERROR,
+            "command.ended",
+            extra=fields(user=command.user, program=command.program, exit_status=exit_status),
+        )
+        pid = command.process.pid
+        self._record(CommandStatus(command.user, command.program, "ended", pid, exit_status))
+
+    def _record(self, command: CommandStatus, reason: str = "") -> None:
+        self.status = self.status.with_command(command, reason)
+        try:
+            write_status(self.status, self.machine)
+        except OSError as error:
+            log.warning("status.lost", extra=fields(error=error))
+
+    def _fail(self, reason: str) -> None:
+        """Say on the console, so that nobody can overlook it, that this instance does not play its role."""
+        bar = "*" * 78
+        for line in (bar, f"CONTEXT FAILED: {reason}", "see python3 -m cernvm.guest.status", bar):
+            self.console(line)
+
+    def _end_all(self, wakeup: socket.socket) -> None:
+        """Ask every process to end, and kill what is left after the grace."""
+        deadline = time.monotonic() + GRACE_S
+        self._signal_all(signal.SIGTERM)
+        self._signal_all(signal.SIGCONT)
+        while self._has_children() and (left_s := deadline - time.monotonic()) > 0:
+            self._wait(wakeup, timeout_s=min(left_s, 0.5))
+        if self._has_children():
+            log.warning("init.killing")
+            self._signal_all(signal.SIGKILL)
+            kill_deadline = time.monotonic() + 0.5
+            while self._has_children() and (left_s := kill_deadline - time.monotonic()) > 0:
+                self._wait(wakeup, timeout_s=min(left_s, 0.1))
+        self._wait(wakeup, timeout_s=0)  # last words
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        try:
+            if os.getpid() == 1:
+                os.kill(-1, number)  # all of this PID namespace but process 1
+            elif self.command:
+                os.killpg(self.command.process.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def _has_children(self) -> bool:
+        self._reap()
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
