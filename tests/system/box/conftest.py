@@ -1,0 +1,109 @@
+"""An ordinary user with a device node of its own, made inside a private mount namespace: the host is not changed."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+UID = 4242
+SUBORDINATE = 300_000
+
+# bind the user's own node and account files over the host's, in this namespace only, then become that user
+_BECOME = """
+set -e
+[ "$1" = none ] || mount --bind "$1" /dev/fuse
+mount --bind "$2/passwd" /etc/passwd
+mount --bind "$2/group" /etc/group
+mount --bind "$2/subuid" /etc/subuid
+mount --bind "$2/subuid" /etc/subgid
+shift 2
+exec setpriv --reuid 4242 --regid 4242 --clear-groups --reset-env "$@"
+"""
+
+
+class OrdinaryUser:
+    """Runs commands as an account that exists only inside the private mount namespace of each command."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        os.chown(self.home, UID, UID)
+        self.fuse = folder / "fuse"
+        os.mknod(self.fuse, stat.S_IFCHR | 0o666, os.makedev(10, 229))
+        self.fuse.chmod(0o666)
+        for name, row in (
+            ("passwd", f"tester:x:{UID}:{UID}::{self.home}:/bin/sh"),
+            ("group", f"tester:x:{UID}:"),
+        ):
+            text = Path(f"/etc/{name}").read_text()
+            (folder / name).write_text(f"{text}{row}\n")
+        self.lend(65536)
+
+    def lend(self, count):
+        (self.folder / "subuid").write_text(f"tester:{SUBORDINATE}:{count}\n")
+
+    def start(self, *command, **options):
+        fuse = options.pop("fuse", self.fuse)
+        env = {
+            "HOME": str(self.home),
+            "CVM_HOME": str(self.home / "cvm"),
+            "PATH": os.environ["PATH"],
+        }
+        env |= {
+            key: value
+            for key, value in os.environ.items()
+            if "proxy" in key.lower() or key.startswith("PIP_")
+        }
+        inside = ["env", *(f"{key}={value}" for key, value in env.items()), *map(str, command)]
+        return subprocess.Popen(
+            [
+                "unshare",
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                _BECOME,
+                "sh",
+                fuse,
+                self.folder,
+                *inside,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.home,
+            **options,
+        )
+
+    def run(self, *command, timeout=60, **options):
+        with self.start(*command, **options) as child:
+            try:
+                output, said = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise
+        return subprocess.CompletedProcess(command, child.returncode, output, said)
+
+    def cvm(self, *words, **options):
+        return self.run(ROOT / ".venv/bin/cvm", *words, **options)
+
+    def python(self, text, *arguments, **options):
+        return self.run(ROOT / ".venv/bin/python", "-c", text, *arguments, **options)
+
+
+@pytest.fixture
+def ordinary_user(tmp_path_factory):
+    if os.geteuid() != 0:
+        pytest.skip("makes a device node and an account in a private namespace: needs root")
+    # not below pytest's own folder, which other accounts cannot enter
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="cvm-user-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield OrdinaryUser(folder)
