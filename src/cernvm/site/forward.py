@@ -28,6 +28,13 @@ CONNECTIONS_PER_INSTANCE = 64
 CONNECT_TIMEOUT_S = 10.0
 _CHUNK_BYTES = 64 * 1024
 _PAUSE_S = 0.1
+# an instance that vanished without a word is noticed after two minutes
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +50,7 @@ class Forward:
     host: str
     port: int
     _connections: Counter[str] = field(default_factory=Counter)
+    _refused: set[str] = field(default_factory=set)
 
     async def serve(self) -> None:
         """Carry connections; a service that is away is logged, and its callers see a closed connection."""
@@ -63,7 +71,9 @@ class Forward:
         async with inside:
             source = str(inside.extra(SocketAttribute.remote_address)[0])  # noqa: S610  # not Django's
             if self._connections[source] >= CONNECTIONS_PER_INSTANCE:
-                log.warning("forward.refused", extra=fields(source=source, port=self.port))
+                if source not in self._refused:  # once, or an instance could fill the log
+                    self._refused.add(source)
+                    log.warning("forward.refused", extra=fields(source=source, port=self.port))
                 return
             self._connections[source] += 1
             try:
@@ -78,13 +88,15 @@ class Forward:
                 )
             finally:
                 self._connections -= Counter((source,))
+                self._refused.discard(source)
 
 
 async def _join(one: SocketStream, other: SocketStream) -> None:
     """Copy both ways until both have ended; a reset on either side ends both."""
     for stream in (one, other):
         raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # not Django's
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for level, option, value in _KEEP_ALIVE:
+            raw.setsockopt(level, option, value)
     async with create_task_group() as group:
 
         async def copy(source: ByteStream, target: ByteStream) -> None:

@@ -55,8 +55,10 @@ def become_init(arguments: list[str], *, console: int) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would go to the host's handler
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and exec would hand that on
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # exec hands on what is ignored, as Python does SIGPIPE
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _leave_session_keyring()
     _bound_capabilities()

@@ -43,6 +43,7 @@ from cernvm.site.hypervisor.root import STEPS
 CONSOLE_KEEP_BYTES = 64 * 1024
 _CONSOLE_LIMIT_BYTES = 4 * CONSOLE_KEEP_BYTES
 _READ_BYTES = 64 * 1024
+_ASK_AGAIN_MS = 20
 
 
 class StepError(Exception):
@@ -74,10 +75,9 @@ def main() -> None:
     except StepError as error:
         send(site, FAILED, **error.values)
         return
-    descriptor = os.pidfd_open(init)
-    send(site, RUNNING, descriptor=descriptor)
-    _keep(site, descriptor, Console(console, sys.argv[2]))
-    _, status = os.waitpid(init, 0)
+    send(site, RUNNING, descriptor=init.descriptor)
+    _keep(site, init, Console(console, sys.argv[2]))
+    _, status = os.waitpid(init.pid, 0)
     with suppress(OSError):  # the site may be gone
         send(site, ENDED, status=status)
 
@@ -93,8 +93,8 @@ def _make_namespaces(site: socket.socket, order: Order) -> None:
     os.close(network)
 
 
-def _start_init(order: Order) -> tuple[int, int]:
-    """Fork process 1; returns its id and the read end of its console once it has become the instance's init."""
+def _start_init(order: Order) -> tuple[Init, int]:
+    """Fork process 1; returns it and the read end of its console once it has become the instance's init."""
     console_read, console_write = os.pipe()
     report_read, report_write = os.pipe()
     alive_read, alive_write = os.pipe()
@@ -118,7 +118,7 @@ def _start_init(order: Order) -> tuple[int, int]:
     if report:
         os.waitpid(init, 0)
         raise _failure(json.loads(report))
-    return init, console_read
+    return Init(init), console_read
 
 
 def _become_init(order: Order, console: int, report: int) -> NoReturn:
@@ -138,34 +138,59 @@ def _failure(values: dict[str, Any]) -> StepError:
     return StepError(values["step"], OSError(values["errno"], "", values["path"]))
 
 
-def _keep(site: socket.socket, init: int, console: Console) -> None:
-    """Write the console and heed the site until init, whose process descriptor this is, has ended."""
+def _keep(site: socket.socket, init: Init, console: Console) -> None:
+    """Write the console and heed the site until init has ended."""
     poll = select.poll()
-    for descriptor in (site.fileno(), init, console.source):
+    for descriptor in (site.fileno(), init.descriptor, console.source):
         poll.register(descriptor, select.POLLIN)
-    kill_at: float | None = None
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(_until_ms(kill_at))}
+        ready = {descriptor for descriptor, _ in poll.poll(init.next_look_ms())}
         if console.source in ready and not console.copy():
             poll.unregister(console.source)
-        if init in ready:
+        if init.descriptor in ready:
             console.copy_rest()
             return
         if site.fileno() in ready:
             values, _ = receive(site)
-            if values.get("what") != STOP:  # the site is gone
+            if values.get("what") == STOP:
+                init.stop_within(values["grace_s"])
+            else:  # the site is gone
                 poll.unregister(site.fileno())
-                signal.pidfd_send_signal(init, signal.SIGKILL)
-            else:
-                signal.pidfd_send_signal(init, signal.SIGTERM)
-                kill_at = time.monotonic() + values["grace_s"]
-        if kill_at is not None and time.monotonic() >= kill_at:
-            signal.pidfd_send_signal(init, signal.SIGKILL)
-            kill_at = None
+                init.stop_within(0)
 
 
-def _until_ms(moment: float | None) -> int | None:
-    return None if moment is None else max(0, int((moment - time.monotonic()) * 1000) + 1)
+class Init:
+    """The instance's process 1, and how far its ending has come."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.descriptor = os.pidfd_open(pid)
+        self._kill_at: float | None = None
+        self._was_asked = False
+
+    def stop_within(self, grace_s: float) -> None:
+        """Ask it to end, and see to it after the grace."""
+        self._kill_at = time.monotonic() + grace_s
+
+    def next_look_ms(self) -> int | None:
+        """Do what is due by now; returns when something will be, None for never."""
+        if self._kill_at is None:
+            return None
+        left_s = self._kill_at - time.monotonic()
+        if left_s <= 0:
+            signal.pidfd_send_signal(self.descriptor, signal.SIGKILL)
+            self._kill_at = None
+            return None
+        if not self._was_asked and self._heeds_request():
+            signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
+            self._was_asked = True
+        return int(left_s * 1000) + 1 if self._was_asked else _ASK_AGAIN_MS
+
+    def _heeds_request(self) -> bool:
+        """Whether it has come so far as to catch SIGTERM: the kernel drops what a process 1 does not catch."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as file:
+            caught = next((line for line in file if line.startswith("SigCgt:")), "SigCgt: 0")
+        return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
 
 
 class Console:
