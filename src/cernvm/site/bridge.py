@@ -20,7 +20,12 @@ from typing import TypeVar
 from cernvm.core.errors import InvalidInputError, PrerequisiteError, UnavailableError
 from cernvm.core.linux import CLONE_NEWNET, setns, unshare
 from cernvm.site.netlink import Netlink
-from cernvm.site.network import DEFAULT_SUBNET, METADATA_ADDRESS, open_listener
+from cernvm.site.network import (
+    DEFAULT_SUBNET,
+    METADATA_ADDRESS,
+    check_instance_address,
+    open_listener,
+)
 
 BRIDGE = "cvm0"
 INSTANCE_LINK = "eth0"
@@ -54,8 +59,7 @@ class BridgeNetwork:
         return self._subnet[1]
 
     def attach(self, namespace: int, address: IPv4Address) -> None:
-        if address not in self._subnet or address == self.gateway:
-            raise InvalidInputError(f"{address} is no instance's address in {self._subnet}")
+        check_instance_address(address, self._subnet)
         link = _link_name(address)
         try:
             with self._lock:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
-from cernvm.core.errors import AddressInUseError
+from cernvm.core.errors import AddressInUseError, InvalidInputError
 
 DEFAULT_SUBNET = IPv4Network("10.77.0.0/24")
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
@@ -65,6 +65,7 @@ class LoopbackNetwork:
         return self.subnet[1]
 
     def attach(self, namespace: int, address: IPv4Address) -> None:  # noqa: ARG002  # there is none
+        check_instance_address(address, self.subnet)
         self.attached.append(address)
 
     def listen(self, address: IPv4Address, port: int) -> socket.socket:
@@ -76,6 +77,16 @@ class LoopbackNetwork:
 
     def close(self) -> None:
         self.listening.clear()
+
+
+def check_instance_address(address: IPv4Address, subnet: IPv4Network) -> None:
+    """Refuse an address that is not of the subnet, or not an instance's to have.
+
+    Errors: `InvalidInputError`.
+    """
+    reserved = (subnet.network_address, subnet[1], subnet.broadcast_address)
+    if address not in subnet or address in reserved:
+        raise InvalidInputError(f"{address} is no instance's address in {subnet}")
 
 
 def open_listener(host: str, port: int) -> socket.socket:

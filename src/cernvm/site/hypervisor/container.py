@@ -40,7 +40,7 @@ from cernvm.site.hypervisor.port import (
 )
 from cernvm.site.network import SiteNetwork
 
-CLOSE_GRACE_S = 5.0
+CLOSE_GRACE_S = 3.0  # a service ends within 5 s of being asked
 _DELETE_TIMEOUT_S = 300.0
 _DISCARDED = ".discarded-"
 
