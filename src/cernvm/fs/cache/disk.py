@@ -56,6 +56,7 @@ class DiskCache:
                 f"the cache {folder} cannot be used: {error.strerror}",
                 advice="name a folder of your own with --cache",
             ) from error
+        self._settle(quota_bytes, quota_bytes // 2)
         self._housekeeper = threading.Thread(
             target=self._keep_house, name="cache-housekeeper", daemon=True
         )

@@ -2,72 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 
 from cernvm.core.clock import Deadline
-from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName
+from cernvm.core.errors import (
+    CvmError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    TrustError,
+    UnavailableError,
+)
+from cernvm.fs.cache import Content
+from cernvm.fs.format.entry import Chunk, Entry, EntryKind
+from cernvm.fs.reader import Catalog, Piece, Repository, Revision, Why, explain, read_pieces
+from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName, attributes_of
+from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node, inode_number
+from cernvm.fs.vfs.listing import list_directory, listed_after
+from cernvm.fs.vfs.magic import magic_names, magic_value
+from cernvm.fs.vfs.variant import expand
 
-ROOT_INODE = 1
+MAX_KEPT_LISTINGS = 16
+
+_Failures = (TrustError, FormatError, UnavailableError)
 
 
-class View(Protocol):
+class View:
     """The file system that one mount shows.
 
     Errors: `NotFoundError` for a name that is not there or an inode that was forgotten, `TrustError`, `FormatError` and
-    `UnavailableError` as the reader gives them.
+    `UnavailableError` as the reader gives them; these three are also logged and kept for `why`.
     Concurrency: safe from any thread; no verb holds a lock while it waits.
     """
 
+    def __init__(self, repository: Repository, *, variables: Mapping[str, str]) -> None:
+        self._repository = repository
+        self._variables = dict(variables)
+        revision = repository.revision
+        root = self._directory_entry(revision, b"")
+        assert root is not None
+        self._inodes = InodeTable(root, revision)
+        self._listings: OrderedDict[int, tuple[Revision, list[ListedName]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._files: tuple[Revision, int] | None = None
+
     def try_lookup(self, parent: int, name: bytes) -> Attributes | None:
         """`lookup` without waiting; None when a catalog would have to be fetched first."""
+        return self._lookup(parent, name, lambda revision, path: revision.tree.try_folder(path))
 
     def lookup(self, parent: int, name: bytes, deadline: Deadline) -> Attributes:
         """The entry `name` of a directory; counts one reference, which `forget` gives back.
 
         Errors: `NotFoundError` when the directory surely has no such name (it may be remembered as absent).
         """
+        found = self._lookup(
+            parent, name, lambda revision, path: revision.tree.folder(path, deadline)
+        )
+        assert found is not None
+        return found
 
     def remember(self, listed: ListedName) -> None:
-        """Count one reference to a listed entry, as `lookup` does: for READDIRPLUS, per name really handed out."""
+        """Count one reference to a listed entry, as `lookup` does: for READDIRPLUS, per name really handed out.
+
+        Not for `.` and `..`, of which the kernel counts none.
+        """
+        revision = self._repository.revision
+        self._inodes.refer(listed.path, listed.entry, listed.chunks, revision)
 
     def forget(self, inode: int, count: int) -> None:
         """Give back `count` references; unknown inodes and the root are ignored."""
+        self._inodes.forget(inode, count)
 
     def attributes(self, inode: int) -> Attributes:
         """What stat shows of a referenced inode; never waits."""
+        node = self._inodes.node(inode)
+        if node.revision is not self._repository.revision:
+            self._refresh(node)
+        return self._attributes(node.inode, node.entry)
 
     def try_listing(self, inode: int, offset: int) -> Sequence[ListedName] | None:
         """`listing` without waiting; None when a catalog would have to be fetched first."""
+        return self._listing(inode, offset, lambda revision, path: revision.tree.try_folder(path))
 
     def listing(self, inode: int, offset: int, deadline: Deadline) -> Sequence[ListedName]:
-        """The names of a directory after `offset` (0: from the start), `.` and `..` first."""
+        """Some names of a directory after `offset` (0: from the start), `.` and `..` first; empty at the end."""
+        names = self._listing(
+            inode, offset, lambda revision, path: revision.tree.folder(path, deadline)
+        )
+        assert names is not None
+        return names
 
     def readlink(self, inode: int) -> bytes:
         """A symlink's target, variant links expanded."""
+        entry = self._inodes.node(inode).entry
+        if entry.kind is not EntryKind.SYMLINK:
+            raise InvalidInputError("only symbolic links have a target")
+        return expand(entry.symlink, self._variables)
 
     def try_read(self, inode: int, offset: int, size_bytes: int) -> bytes | None:
         """`read` without waiting; None when content would have to be fetched first."""
+        objects = self._repository.objects
+        return self._read(
+            inode, offset, size_bytes, lambda piece: objects.cached(piece.key, piece.size_bytes)
+        )
 
     def read(self, inode: int, offset: int, size_bytes: int, deadline: Deadline) -> bytes:
         """Content of a regular file; shorter than asked for only at its end."""
+        objects = self._repository.objects
+        data = self._read(
+            inode,
+            offset,
+            size_bytes,
+            lambda piece: objects.get(piece.key, piece.kind, deadline, size_bytes=piece.size_bytes),
+        )
+        assert data is not None
+        return data
 
     def xattr_names(self, inode: int) -> Sequence[bytes]:
         """Stored extended attributes, and on the root the magic ones."""
+        stored = tuple(self._inodes.node(inode).entry.xattrs)
+        if inode != ROOT_INODE:
+            return stored
+        return tuple(dict.fromkeys((*stored, *magic_names())))
 
     def xattr(self, inode: int, name: bytes) -> bytes | None:
         """An extended attribute's value; None where there is none (ENODATA)."""
+        node = self._inodes.node(inode)
+        value = magic_value(self._repository, node, name)
+        return node.entry.xattrs.get(name) if value is None else value
 
     def statfs(self) -> FileSystemSize:
         """What df shows; never waits."""
+        usage = self._repository.usage()
+        free_bytes = max(0, usage.quota_bytes - usage.used_bytes)
+        return FileSystemSize(usage.quota_bytes, free_bytes, self._count_files())
+
+    @property
+    def repository(self) -> Repository:
+        """What is shown."""
+        return self._repository
 
     @property
     def revision(self) -> int:
         """The revision that is shown now."""
+        return self._repository.revision.number
 
     @property
     def reload_due_s(self) -> float:
         """Seconds until `reload` should be called; 0 when it is due."""
+        return self._repository.reload_due_s
 
     def reload(self, deadline: Deadline) -> bool:
         """Ask for a newer revision and swap to it; True when the tree has changed.
@@ -75,3 +160,109 @@ class View(Protocol):
         A failure keeps the revision that is shown, is logged and kept for `why`, and is not raised. Open inodes keep
         their content: changed content has another inode number. The kernel's names must be invalidated afterwards.
         """
+        return self._repository.reload(deadline)
+
+    def why(self, path: bytes) -> Why:
+        """What is known about a path, `/` at its start or not; never waits."""
+        plain = path.strip(b"/")
+        return explain(self._repository, b"/" + plain if plain else b"")
+
+    def _lookup(
+        self, parent: int, name: bytes, folder: Callable[[Revision, bytes], Catalog | None]
+    ) -> Attributes | None:
+        directory = self._inodes.node(parent)
+        path = directory.path + b"/" + name
+        revision = self._repository.revision
+        try:
+            catalog = folder(revision, directory.path)
+            if catalog is None:
+                return None
+            entry = catalog.find(path)
+            if entry is None:
+                raise NotFoundError("path", path.decode("utf-8", "replace"))
+            chunks = catalog.chunks(path) if entry.is_chunked else ()
+        except _Failures as error:
+            self._repository.note_failure(path, error)
+            raise
+        node = self._inodes.refer(path, entry, chunks, revision)
+        return self._attributes(node.inode, entry)
+
+    def _listing(
+        self, inode: int, offset: int, folder: Callable[[Revision, bytes], Catalog | None]
+    ) -> Sequence[ListedName] | None:
+        node = self._inodes.node(inode)
+        revision = self._repository.revision
+        with self._lock:
+            kept = self._listings.get(inode)
+        if kept is not None and kept[0] is revision:
+            return listed_after(kept[1], offset)
+        above = node.path.rpartition(b"/")[0]
+        try:
+            catalog = folder(revision, node.path)
+            if catalog is None:
+                return None
+            parent = (above, self._directory_entry(revision, above) or node.entry)
+            names = list_directory(catalog, (node.path, node.entry), parent, self._child_attributes)
+        except _Failures as error:
+            self._repository.note_failure(node.path, error)
+            raise
+        with self._lock:
+            self._listings[inode] = (revision, names)
+            self._listings.move_to_end(inode)
+            while len(self._listings) > MAX_KEPT_LISTINGS:
+                self._listings.popitem(last=False)
+        return listed_after(names, offset)
+
+    def _read(
+        self, inode: int, offset: int, size_bytes: int, get: Callable[[Piece], Content | None]
+    ) -> bytes | None:
+        node = self._inodes.node(inode)
+        if node.entry.kind is not EntryKind.FILE:
+            raise InvalidInputError("only regular files have content")
+        try:
+            return read_pieces(node.content(), offset, size_bytes, get)
+        except _Failures as error:
+            self._repository.note_failure(node.path, error)
+            raise
+
+    def _attributes(self, inode: int, entry: Entry) -> Attributes:
+        is_link = entry.kind is EntryKind.SYMLINK
+        return attributes_of(
+            inode, entry, expand(entry.symlink, self._variables) if is_link else None
+        )
+
+    def _child_attributes(self, path: bytes, entry: Entry, chunks: Sequence[Chunk]) -> Attributes:
+        return self._attributes(inode_number(path, entry, chunks), entry)
+
+    def _refresh(self, node: Node) -> None:
+        """Take over what a new revision says of an inode whose content it kept; else the inode stays as it was."""
+        revision = self._repository.revision
+        try:
+            catalog = revision.tree.try_folder(node.path.rpartition(b"/")[0])
+            entry = None if catalog is None else catalog.find(node.path)
+            if catalog is None or entry is None:
+                return
+            chunks = catalog.chunks(node.path) if entry.is_chunked else ()
+        except CvmError:
+            return
+        self._inodes.renew(node, entry, chunks, revision)
+
+    def _directory_entry(self, revision: Revision, path: bytes) -> Entry | None:
+        """The entry of a directory whose catalog is at hand."""
+        catalog = revision.tree.try_folder(path.rpartition(b"/")[0])
+        return None if catalog is None else catalog.find(path)
+
+    def _count_files(self) -> int:
+        """Entries of the whole repository, counted by its publisher."""
+        revision = self._repository.revision
+        known = self._files
+        if known is not None and known[0] is revision:
+            return known[1]
+        root = revision.tree.root
+        try:
+            total = root.statistics().total if root is not None else None
+        except FormatError:
+            total = None
+        files = total.regular + total.symlink + total.special + total.dir if total else 0
+        self._files = (revision, files)
+        return files

@@ -1,0 +1,198 @@
+"""One catalog: the entries of one subtree, in an SQLite file that is read with suspicion.
+
+A catalog is signed, yet whoever signed it may be careless or hostile to this machine: its tables must be plain tables,
+its values of the right kind, its names plain names that belong where they stand, and no query may run for ever.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from cernvm.core.errors import CatalogFormatError, FormatError, HostError
+from cernvm.fs.cache import Cache, Content, ContentKey
+from cernvm.fs.format import catalog as rows
+from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
+from cernvm.fs.format.statistics import Statistics, parse_statistics
+
+MAX_QUERY_S = 10.0
+MAX_NESTED = 1_000_000
+_STEPS_BETWEEN_CHECKS = 200_000
+_REQUIRED_TABLES = {b"catalog", b"chunks", b"nested_catalogs", b"properties", b"statistics"}
+
+
+class Catalog:
+    """An attached catalog; its content is pinned in the cache while the object lives.
+
+    Shape: `mountpoint` is where its root stands in the repository as it is shown; `prefix` is the path its rows give
+    that root: the same, except below a bind mount.
+    Errors: every verb raises `CatalogFormatError`. Concurrency: safe from any thread.
+    """
+
+    def __init__(
+        self, key: ContentKey, content: Content, cache: Cache, *, mountpoint: bytes, prefix: bytes
+    ) -> None:
+        self.key = key
+        self.digest = key.digest
+        self.mountpoint = mountpoint
+        self.prefix = prefix
+        self._lock = threading.Lock()
+        self._cache = cache
+        self._query_ends_at = 0.0
+        self._connection = _open_database(content)
+        self._connection.text_factory = bytes
+        self._connection.set_progress_handler(self._is_overdue, _STEPS_BETWEEN_CHECKS)
+        cache.pin(key)
+        self._is_pinned = True
+        with self._format_errors():
+            self._check_tables()
+            self.properties = rows.parse_properties(self._select(rows.SELECT_PROPERTIES))
+            self._check_root()
+            self.nested = self._read_nested("nested_catalogs")
+            self.binds = self._read_nested("bind_mountpoints")
+
+    def find(self, path: bytes) -> Entry | None:
+        """The entry at a path of the repository, which must lie in this catalog's subtree."""
+        with self._format_errors():
+            inside = self._inside(path)
+            found = self._select(self._find_sql, rows.path_key(inside))
+            if not found:
+                return None
+            entry = rows.parse_entry(found[0])
+            if entry.name != inside.rpartition(b"/")[2]:
+                raise CatalogFormatError(
+                    f"is called {entry.name[:80]!r}", where=f"the entry at {inside[-80:]!r}"
+                )
+            return entry
+
+    def children(self, path: bytes) -> list[Entry]:
+        """The entries of a directory, hidden ones included, in no order."""
+        with self._format_errors():
+            inside = self._inside(path)
+            found = self._select(self._children_sql, rows.path_key(inside))
+            children = []
+            for row in found:
+                entry = rows.parse_entry(row[2:])
+                if not entry.name or rows.path_key(inside + b"/" + entry.name) != (row[0], row[1]):
+                    raise CatalogFormatError(
+                        "does not belong there", where=f"{entry.name[:80]!r} in {inside[-80:]!r}"
+                    )
+                children.append(entry)
+            return children
+
+    def chunks(self, path: bytes) -> list[Chunk]:
+        """The chunks of a file, in no order."""
+        with self._format_errors():
+            key = rows.path_key(self._inside(path))
+            flags = self._select(
+                "SELECT flags FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?", key
+            )
+            if not flags or type(flags[0][0]) is not int:
+                raise CatalogFormatError("has no flags", where=repr(path[-80:]))
+            algorithm = rows.chunk_algorithm(flags[0][0])
+            found = self._select(rows.SELECT_CHUNKS, key)
+            return [rows.parse_chunk(row, algorithm=algorithm) for row in found]
+
+    def statistics(self) -> Statistics:
+        """The counters of this catalog and of all below it."""
+        with self._format_errors():
+            return parse_statistics(self._select(rows.SELECT_STATISTICS))
+
+    def _inside(self, path: bytes) -> bytes:
+        """The path as this catalog's rows know it."""
+        return self.prefix + path[len(self.mountpoint) :]
+
+    def _check_tables(self) -> None:
+        """Only plain tables and their indices: a view or trigger could run anything."""
+        found = self._select("SELECT type, name, rootpage FROM sqlite_master")
+        tables = {name for kind, name, page in found if kind == b"table" and page}
+        if any(kind not in (b"table", b"index") or not page for kind, _, page in found):
+            raise CatalogFormatError("it holds more than tables and indices")
+        if missing := _REQUIRED_TABLES - tables:
+            raise CatalogFormatError(f"it has no table {min(missing).decode()}")
+        self._has_binds = b"bind_mountpoints" in tables
+
+    def _check_root(self) -> None:
+        if self.properties.root_prefix != self.prefix:
+            raise CatalogFormatError(
+                f"it says it is of {self.properties.root_prefix[:80]!r}, not {self.prefix[:80]!r}"
+            )
+        columns = rows.entry_columns(self.properties.schema_revision)
+        key = "md5path_1 = ? AND md5path_2 = ?"
+        self._find_sql = f"SELECT {columns} FROM catalog WHERE {key}"  # noqa: S608  # our own columns
+        self._children_sql = (
+            f"SELECT md5path_1, md5path_2, {columns} FROM catalog"  # noqa: S608
+            " WHERE parent_1 = ? AND parent_2 = ?"
+        )
+        root = self.find(self.mountpoint)
+        if root is None or not root.is_directory:
+            raise CatalogFormatError("its root is no directory")
+
+    def _read_nested(self, table: str) -> Mapping[bytes, NestedCatalog]:
+        """The catalogs directly below, by the path where they stand in the repository as it is shown."""
+        if table == "bind_mountpoints" and not self._has_binds:
+            return {}
+        columns = rows.nested_columns(self.properties.schema_revision)
+        found = self._select(f"SELECT {columns} FROM {table} LIMIT {MAX_NESTED + 1}")  # noqa: S608
+        if len(found) > MAX_NESTED:
+            raise CatalogFormatError("it names too many nested catalogs")
+        nested = {}
+        for row in found:
+            reference = rows.parse_nested(row)
+            if not reference.path.startswith(self.prefix + b"/"):
+                raise CatalogFormatError(f"{reference.path[:80]!r} lies outside", where=table)
+            nested[self.mountpoint + reference.path[len(self.prefix) :]] = reference
+        return nested
+
+    def _select(self, sql: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            self._query_ends_at = time.monotonic() + MAX_QUERY_S
+            return self._connection.execute(sql, values).fetchall()
+
+    def _is_overdue(self) -> bool:
+        return time.monotonic() > self._query_ends_at
+
+    @contextmanager
+    def _format_errors(self) -> Iterator[None]:
+        """Name the catalog in every error of its content."""
+        where = f"catalog {self.digest}"
+        try:
+            yield
+        except FormatError as error:
+            if error.where.startswith("catalog "):
+                raise
+            place = f"{where}, {error.where}" if error.where else where
+            raise CatalogFormatError(error.reason, where=place) from None
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:
+            raise CatalogFormatError(f"it cannot be read: {error}", where=where) from error
+
+    def __del__(self) -> None:
+        if getattr(self, "_is_pinned", False):
+            self._cache.unpin(self.key)
+            self._connection.close()
+
+
+def _open_database(content: Content) -> sqlite3.Connection:
+    """A read-only connection; nothing may change the file, so nothing needs to be locked."""
+    try:
+        if content.path is None:
+            connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+            connection.deserialize(content.pread(0, content.size_bytes))
+        else:
+            connection = sqlite3.connect(
+                f"{content.path.absolute().as_uri()}?mode=ro&immutable=1",
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+            )
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+    except sqlite3.Error as error:
+        raise HostError(
+            str(content.path or "a catalog"), f"it cannot be opened: {error}"
+        ) from error
+    return connection

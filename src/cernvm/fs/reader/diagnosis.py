@@ -1,0 +1,78 @@
+"""Why a path can or cannot be read: everything known about it, without asking the network."""
+
+from __future__ import annotations
+
+from cernvm.core.errors import CvmError, NotFoundError
+from cernvm.fs.format.entry import Entry, EntryKind
+from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.reader.pieces import Piece, pieces_of
+from cernvm.fs.reader.repository import Repository
+from cernvm.fs.reader.trace import ObjectState, Why
+
+MAX_OBJECTS = 64
+
+
+def explain(repository: Repository, path: bytes) -> Why:
+    """The catalogs, objects, attempts and failures that belong to a path. Shape: as `Tree`: the root is empty."""
+    revision = repository.revision
+    try:
+        entry, pieces = _look(repository, path)
+        words = _words(entry)
+    except CvmError as error:
+        pieces, words = (), str(error)
+    catalogs = revision.tree.chain(path)
+    objects = [
+        ObjectState(
+            (name := object_path(state.digest, ObjectKind.CATALOG)),
+            0,
+            state.is_cached,
+            repository.trace.attempts(name),
+        )
+        for state in catalogs
+        if not state.is_cached
+    ]
+    objects += [_object_state(repository, piece) for piece in pieces[:MAX_OBJECTS]]
+    published = revision.published_at
+    return Why(
+        repository=repository.name,
+        path=path,
+        entry=words,
+        revision=revision.number,
+        root_catalog=revision.root_catalog,
+        age_s=None if published is None else (repository.clock.now() - published).total_seconds(),
+        checked_s=repository.confirmed_s,
+        hosts=repository.fetcher.hosts,
+        proxy=repository.fetcher.proxy,
+        catalogs=catalogs,
+        objects=tuple(objects),
+        failures=repository.trace.failures(path),
+        revision_error=repository.revision_error,
+        revision_attempts=repository.revision_attempts,
+    )
+
+
+def _look(repository: Repository, path: bytes) -> tuple[Entry | None, tuple[Piece, ...]]:
+    """The entry, None when its catalog is not at hand, and the pieces of a regular file."""
+    catalog = repository.revision.tree.try_folder(path.rpartition(b"/")[0])
+    if catalog is None:
+        return None, ()
+    entry = catalog.find(path)
+    if entry is None:
+        raise NotFoundError("path", path.decode("utf-8", "replace"))
+    if entry.kind is not EntryKind.FILE:
+        return entry, ()
+    chunks = catalog.chunks(path) if entry.is_chunked else ()
+    return entry, pieces_of(entry, chunks, where=path.decode("utf-8", "replace"))
+
+
+def _words(entry: Entry | None) -> str:
+    if entry is None:
+        return "unknown: its catalog is not in the cache"
+    kind = entry.kind.name.lower()
+    return f"{kind}, mode {entry.mode:o}, {entry.size} bytes"
+
+
+def _object_state(repository: Repository, piece: Piece) -> ObjectState:
+    name = object_path(piece.key.digest, piece.kind)
+    is_cached = repository.objects.cached(piece.key, piece.size_bytes) is not None
+    return ObjectState(name, piece.size_bytes, is_cached, repository.trace.attempts(name))

@@ -1,0 +1,233 @@
+"""A repository opened for reading: one verified revision at a time, replaced as a whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cernvm.core.clock import Clock, Deadline, SystemClock
+from cernvm.core.errors import (
+    CvmError,
+    DeadlineError,
+    FormatError,
+    RollbackError,
+    SpaceError,
+    TrustError,
+    UnavailableError,
+)
+from cernvm.core.home import check_repository_name
+from cernvm.core.log import fields
+from cernvm.fs.cache import Breadcrumb, Breadcrumbs, Cache, ContentKey, Usage
+from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
+from cernvm.fs.format.signature import CryptographyVerifier
+from cernvm.fs.format.trust import Verifier
+from cernvm.fs.reader.objects import ObjectSource
+from cernvm.fs.reader.revision import Revision
+from cernvm.fs.reader.trace import Failure, Trace
+from cernvm.fs.reader.tree import Catalogs, Tree
+from cernvm.fs.reader.trusted import fetch_manifest
+from cernvm.net import Attempt, Fetcher
+
+MIN_TTL_S = 1
+MAX_TTL_S = 24 * 3600
+RETRY_AFTER_S = 180.0
+
+log = logging.getLogger(__name__)
+
+
+def open_repository(
+    name: str,
+    *,
+    fetcher: Fetcher,
+    cache: Cache,
+    breadcrumbs: Breadcrumbs,
+    master_keys: Sequence[bytes],
+    deadline: Deadline,
+    verifier: Verifier | None = None,
+    clock: Clock | None = None,
+) -> Repository:
+    """Open the newest revision that verifies; without a network, or with a stale one, the last one seen.
+
+    Shape: `master_keys` are public keys as PEM. Units: `deadline` bounds the whole opening.
+    Errors: `TrustError` and `FormatError` when what hosts offer does not verify, `UnavailableError` when no host
+    answers and nothing usable is in the cache, `InvalidInputError` for a bad name.
+    """
+    repository = Repository(
+        check_repository_name(name),
+        fetcher=fetcher,
+        cache=cache,
+        breadcrumbs=breadcrumbs,
+        master_keys=master_keys,
+        verifier=verifier or CryptographyVerifier(),
+        clock=clock or SystemClock(),
+    )
+    repository.open(deadline)
+    return repository
+
+
+class Repository:
+    """One repository; `revision` is what it shows now. Concurrency: safe from any thread."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        fetcher: Fetcher,
+        cache: Cache,
+        breadcrumbs: Breadcrumbs,
+        master_keys: Sequence[bytes],
+        verifier: Verifier,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.fetcher = fetcher
+        self.master_keys = tuple(master_keys)
+        self.trace = Trace()
+        self.objects = ObjectSource(fetcher, cache, self.trace)
+        self.clock = clock
+        self.failure_count = 0
+        self.revision_error = ""
+        self.revision_attempts: tuple[Attempt, ...] = ()
+        self._cache = cache
+        self._catalogs = Catalogs(self.objects, cache)
+        self._breadcrumbs = breadcrumbs
+        self._verifier = verifier
+        self._revision: Revision | None = None
+        self._confirmed_at: float | None = None
+        self._reload_at = 0.0
+        self._reloading = threading.Lock()
+
+    @property
+    def revision(self) -> Revision:
+        """What is shown now; it stays usable after it was replaced."""
+        assert self._revision is not None
+        return self._revision
+
+    @property
+    def reload_due_s(self) -> float:
+        """Seconds until a newer revision should be asked for; 0 when it is due."""
+        return max(0.0, self._reload_at - self.clock.monotonic())
+
+    @property
+    def confirmed_s(self) -> float | None:
+        """Seconds since a server last confirmed the revision; None when none has since the opening."""
+        confirmed_at = self._confirmed_at
+        return None if confirmed_at is None else self.clock.monotonic() - confirmed_at
+
+    def open(self, deadline: Deadline) -> None:
+        """Show a first revision; see `open_repository`."""
+        try:
+            self._advance(deadline)
+        except (UnavailableError, RollbackError) as error:
+            self._note_revision_error(error)
+            if not self._open_last_seen():
+                raise
+            log.warning(
+                "repository.offline",
+                extra=fields(name=self.name, revision=self.revision.number, error=str(error)),
+            )
+
+    def reload(self, deadline: Deadline) -> bool:
+        """Ask for a newer revision and show it; True when the tree has changed. Failures are noted, not raised."""
+        if not self._reloading.acquire(timeout=deadline.remaining_s):
+            self._note_revision_error(DeadlineError("reloading", after_s=deadline.budget_s))
+            return False
+        try:
+            return self._advance(deadline)
+        except (TrustError, FormatError, UnavailableError) as error:
+            self._note_revision_error(error)
+            self._reload_at = self.clock.monotonic() + min(RETRY_AFTER_S, self._ttl_s())
+            log.warning("repository.reload_failed", extra=fields(name=self.name, error=str(error)))
+            return False
+        finally:
+            self._reloading.release()
+
+    def note_failure(self, path: bytes, error: CvmError) -> None:
+        """Remember, and log, that an action on a path ended in an error."""
+        self.failure_count += 1
+        self.trace.add_failure(Failure(path, str(error), error.advice, self.clock.now()))
+        log.warning(
+            "read.failed",
+            extra=fields(name=self.name, path=path.decode("utf-8", "replace"), error=str(error)),
+        )
+
+    def usage(self) -> Usage:
+        """How full the cache is."""
+        return self._cache.usage()
+
+    def _advance(self, deadline: Deadline) -> bool:
+        """Fetch, verify and show the newest revision; True when it is another one than before."""
+        attempts: list[Attempt] = []
+        current = self._revision
+        try:
+            manifest = fetch_manifest(
+                self.name,
+                fetcher=self.fetcher,
+                objects=self.objects,
+                master_keys=self.master_keys,
+                verifier=self._verifier,
+                now=self.clock.now(),
+                known=self._newest_known(),
+                current_root=None if current is None else current.root_catalog,
+                deadline=deadline,
+                on_attempt=attempts.append,
+            )
+        finally:
+            self.revision_attempts = tuple(attempts)
+        if manifest is not None:
+            tree = Tree(self._catalogs, manifest.root_catalog)
+            tree.folder(b"", deadline)
+            self._revision = Revision(
+                manifest.revision, manifest.root_catalog, manifest.published_at, tree
+            )
+            self._leave_breadcrumb(manifest)
+            log.info(
+                "repository.revision", extra=fields(name=self.name, revision=manifest.revision)
+            )
+        self.revision_error = ""
+        self._confirmed_at = self.clock.monotonic()
+        self._reload_at = self._confirmed_at + self._ttl_s()
+        return manifest is not None
+
+    def _open_last_seen(self) -> bool:
+        """Show the revision of the breadcrumb, if its root catalog is still in the cache."""
+        seen = self._breadcrumbs.last_seen(self.name)
+        if seen is None or self.objects.cached(ContentKey(seen.root_catalog)) is None:
+            return False
+        tree = Tree(self._catalogs, seen.root_catalog)
+        try:
+            if tree.try_folder(b"") is None:
+                return False
+        except FormatError:
+            return False
+        published = datetime.fromtimestamp(seen.published_s, UTC) if seen.published_s else None
+        self._revision = Revision(seen.revision, seen.root_catalog, published, tree)
+        self._reload_at = self.clock.monotonic() + min(RETRY_AFTER_S, self._ttl_s())
+        return True
+
+    def _newest_known(self) -> Breadcrumb | None:
+        """The newest revision that this process or another one on the same cache has shown."""
+        seen = self._breadcrumbs.last_seen(self.name)
+        shown = self._revision
+        if shown is None or (seen is not None and seen.revision >= shown.number):
+            return seen
+        published_s = int(shown.published_at.timestamp()) if shown.published_at else 0
+        return Breadcrumb(shown.root_catalog, published_s, shown.number)
+
+    def _leave_breadcrumb(self, manifest: Manifest) -> None:
+        published_s = int(manifest.published_at.timestamp()) if manifest.published_at else 0
+        breadcrumb = Breadcrumb(manifest.root_catalog, published_s, manifest.revision)
+        try:
+            self._breadcrumbs.leave(self.name, breadcrumb)
+        except SpaceError as error:
+            log.warning("breadcrumb.lost", extra=fields(name=self.name, error=str(error)))
+
+    def _ttl_s(self) -> float:
+        root = self.revision.tree.root
+        ttl_s = root.properties.ttl_s if root is not None else None
+        return float(min(max(ttl_s or DEFAULT_TTL_S, MIN_TTL_S), MAX_TTL_S))
+
+    def _note_revision_error(self, error: CvmError) -> None:
+        self.revision_error = str(error)
