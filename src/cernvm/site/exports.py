@@ -32,6 +32,7 @@ from cernvm.core.linux import umount
 from cernvm.core.log import fields
 from cernvm.core.process import start_child, stop_child
 from cernvm.core.retry import backoff_s
+from cernvm.site.refusal import refusal
 
 CVM = (str(Path(sys.executable).with_name("cvm")),)
 READY_TIMEOUT_S = 60.0
@@ -148,12 +149,14 @@ class RepositoryMounts:
     async def _start(self, mount: _Mount) -> None:
         if self._group is None:
             raise UnavailableError("the site is stopping")
-        await to_thread.run_sync(_clear, mount.place)
-        ensure_folder(mount.place)
-        ensure_folder(mount.log.parent)
-        said_before = _trim(mount.log)
-        spawn = partial(start_child, self._arguments(mount), log=mount.log)
-        child = await to_thread.run_sync(lambda: self._starting.submit(spawn).result())
+        try:
+            said_before = await to_thread.run_sync(_prepare, mount)
+            spawn = partial(start_child, self._arguments(mount), log=mount.log)
+            child = await to_thread.run_sync(lambda: self._starting.submit(spawn).result())
+        except OSError as error:
+            raise refusal(
+                f"{mount.export.name} cannot be mounted", error.errno, error.filename or ""
+            ) from error
         try:
             await _wait_until_ready(mount, child, said_before)
         except BaseException:
@@ -266,6 +269,14 @@ def _clear(place: Path) -> None:
             umount(place, detach=True)
         except OSError:
             return
+
+
+def _prepare(mount: _Mount) -> int:
+    """Have an empty place and a log of bounded size; returns where the log now ends."""
+    _clear(mount.place)
+    ensure_folder(mount.place)
+    ensure_folder(mount.log.parent)
+    return _trim(mount.log)
 
 
 def _trim(path: Path) -> int:

@@ -7,7 +7,15 @@ from ipaddress import IPv4Address
 import anyio
 import pytest
 
+from cernvm.core.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    SpaceError,
+    UnavailableError,
+)
 from cernvm.site.hypervisor.confine import KEPT
+from cernvm.site.hypervisor.container import ContainerHypervisor
 from cernvm.site.network import METADATA_ADDRESS
 from system.site_hypervisor.roots import eventually
 
@@ -216,7 +224,7 @@ async def test_a_link_in_the_tree_does_not_lead_to_the_host(spec, running, tiny_
     mode = tmp_path.stat().st_mode
 
     async with running() as hypervisor:
-        with pytest.raises(Exception, match="/tmp: Not a directory"):
+        with pytest.raises(InvalidInputError, match="/tmp: Not a directory"):
             await hypervisor.start(spec(root=hostile))
 
     assert tmp_path.stat().st_mode == mode
@@ -291,9 +299,6 @@ async def test_ten_instances_start_side_by_side(spec, running):
 
 
 async def test_a_second_site_does_not_share_the_folder(running, home, network):
-    from cernvm.core.errors import ConflictError
-    from cernvm.site.hypervisor.container import ContainerHypervisor
-
     async with running():
         with pytest.raises(ConflictError):
             ContainerHypervisor(home.site / "instances", network)
@@ -318,3 +323,43 @@ def _dig(folder, levels):
         os.chdir("deeper")
     os.fchdir(here)
     os.close(here)
+
+
+async def test_a_full_disk_is_named(spec, running, home):
+    place = home.site / "instances"
+    place.mkdir(parents=True)
+    await anyio.run_process(["mount", "-t", "tmpfs", "-o", "nr_inodes=5", "none", place])
+    try:
+        async with running() as hypervisor:
+            for _ in range(2):
+                with pytest.raises(SpaceError):
+                    await hypervisor.start(spec())
+    finally:
+        await anyio.run_process(["umount", place])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"root": "gone"}, UnavailableError, "mount the root overlay: .*No such file"),
+        ({"repositories": "gone"}, UnavailableError, "bind the repositories: .*No such file"),
+        ({"init": ("/etc/os",)}, NotFoundError, "no program '/etc/os'"),
+        ({"init": ("/no/init",)}, NotFoundError, "no program '/no/init'"),
+    ],
+    ids=["root", "repository", "no executable", "no file"],
+)
+async def test_a_step_that_fails_is_named_and_leaves_nothing(
+    spec, running, tmp_path, change, error, words
+):
+    changes = {
+        "root": {"root": tmp_path / "gone"},
+        "repositories": {"repositories": {"sft.cernvm.test": tmp_path / "gone"}},
+    }
+    (key,) = change
+    async with running() as hypervisor:
+        with pytest.raises(error, match=words):
+            await hypervisor.start(spec(**changes.get(key, change)))
+
+        assert not (await hypervisor.state("i-00000001")).is_running
+        await hypervisor.start(spec())
+        await hypervisor.stop("i-00000001", grace_s=5)

@@ -91,7 +91,7 @@ class ContainerHypervisor:
             running = self._containers.get(spec.instance_id)
             if running is not None and running.state.is_running:
                 raise ExistsError("running instance", spec.instance_id)
-            folder = ensure_folder(self._folder / spec.instance_id, mode=0o700)
+            folder = self._folder / spec.instance_id
             self._containers[spec.instance_id] = await to_thread.run_sync(
                 partial(
                     start_container,

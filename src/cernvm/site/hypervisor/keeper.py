@@ -23,8 +23,6 @@ from cernvm.core.errors import (
     CvmError,
     DeadlineError,
     NotFoundError,
-    PrerequisiteError,
-    SpaceError,
     UnavailableError,
 )
 from cernvm.core.process import start_child
@@ -34,12 +32,14 @@ from cernvm.site.hypervisor.order import (
     GO,
     NAMESPACES,
     RUNNING,
+    START_INIT,
     STOP,
     Order,
     receive,
     send,
 )
 from cernvm.site.hypervisor.port import MachineSpec, MachineState, Phase
+from cernvm.site.refusal import refusal
 
 START_TIMEOUT_S = 60.0  # the first look at a tree may fetch catalogs over a slow network
 _KILL_TIMEOUT_S = 5.0
@@ -117,11 +117,19 @@ def start_container(
 
     Errors: as `Hypervisor.start`; nothing is left running then.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise refusal(f"{spec.instance_id} cannot start", error.errno, str(folder)) from error
     log = folder / "launch.log"
     command = [sys.executable, "-I", "-m", _LAUNCHER, str(theirs.fileno()), str(console)]
-    with theirs:
-        launcher = spawn(command, theirs.fileno(), log)
+    try:
+        with theirs:
+            launcher = spawn(command, theirs.fileno(), log)
+    except OSError as error:
+        ours.close()
+        raise refusal(f"{spec.instance_id} cannot start", error.errno, str(log)) from error
     try:
         return Container(launcher, ours, _converse(spec, folder, ours, attach, log))
     except BaseException:
@@ -173,21 +181,13 @@ def _start_error(spec: MachineSpec, values: dict[str, Any], log: Path) -> CvmErr
             advice=f"see {log}",
         )
     number, step, path = values["errno"], values["step"], values["path"]
-    what = f"{spec.instance_id} cannot start: {step}: {path}: {os.strerror(number)}"
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return SpaceError(what, advice="free some space, or terminate instances")
-    if step == "start init" and number in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
+    if step == START_INIT and number in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
         return NotFoundError(
             "program",
             spec.init[0],
             advice=f"the operating system below {spec.root} must bring it, executable",
         )
-    if number in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENODEV):
-        return PrerequisiteError(
-            what,
-            advice="the machine must allow namespaces, overlay and proc mounts; a container often does not",
-        )
-    return UnavailableError(what, advice="is the repository of that path still mounted?")
+    return refusal(f"{spec.instance_id} cannot start: {step}", number, path)
 
 
 def _has_ended(process: int, timeout_s: float) -> bool:

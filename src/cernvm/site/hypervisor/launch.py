@@ -33,6 +33,7 @@ from cernvm.site.hypervisor.order import (
     FAILED,
     NAMESPACES,
     RUNNING,
+    START_INIT,
     STOP,
     Order,
     receive,
@@ -127,7 +128,7 @@ def _become_init(order: Order, console: int, report: int) -> NoReturn:
     try:
         for step, function in STEPS:  # noqa: B007  # told when it fails
             function(order)
-        step = "start init"
+        step = START_INIT
         become_init(order.init, console=console)
     except OSError as error:
         os.write(report, json.dumps(StepError(step, error).values).encode())

@@ -31,6 +31,7 @@ NAMESPACES, GO, RUNNING, FAILED, STOP, ENDED = (
     "stop",
     "ended",
 )
+START_INIT = "start init"  # the last step's name
 
 
 class Order(NamedTuple):
