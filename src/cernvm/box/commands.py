@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, DeadlineError, FormatError
 from cernvm.core.home import Home, ensure_folder
 from cernvm.core.linux import die_with_parent
@@ -73,22 +74,26 @@ class Commands:
                 "no JSON was printed", where=f"cvm {' '.join(map(str, words[:2]))}"
             ) from None
 
-    def start(self, service: str, *words: str | Path) -> str:
-        """Start a service and return its address (`host:port`) once it listens."""
+    def start(self, service: str, *words: str, is_ready: Callable[[], bool] | None = None) -> str:
+        """Start a service and return its address once it listens; with `is_ready`, once that is so.
+
+        Errors: the command's own when it ends; `DeadlineError`.
+        """
         log_file = ensure_folder(self.home.log) / f"{service}.log"
         begin = log_file.stat().st_size if log_file.exists() else 0
-        child = start_child([*cvm(), *map(str, words)], log=log_file, env=self._environment())
+        child = start_child([*cvm(), *words], log=log_file, env=self._environment())
         self.services[service] = child
-        end = time.monotonic() + SERVICE_DEADLINE_S
-        while time.monotonic() < end:
-            record = read_record(self.home.run / f"{service}.json")
-            if record and record.pid == child.pid:
-                return record.address
+        deadline = Deadline.after(SERVICE_DEADLINE_S)
+        while not deadline.has_passed:
             if child.poll() is not None:
                 raise self._error(child.returncode, _tail(log_file, begin), words)
+            record = read_record(self.home.run / f"{service}.json")
+            address = record.address if record and record.pid == child.pid else ""
+            if address if is_ready is None else is_ready():
+                return address
             time.sleep(_POLL_S)
         raise DeadlineError(
-            f"starting cvm {' '.join(map(str, words))}",
+            f"starting cvm {' '.join(words[:2])}",
             after_s=SERVICE_DEADLINE_S,
             advice=f"read {log_file}",
         )

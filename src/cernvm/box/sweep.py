@@ -107,6 +107,12 @@ def remove_everything(home: Home) -> str:
     return f"removed {home.path}" if made_folder else f"emptied {home.path}"
 
 
+def withdraw(home: Home) -> None:
+    """Take the mark back from a folder in which no demo came to make anything else."""
+    if home.path.is_dir() and {path.name for path in home.path.iterdir()} <= {_MARK, "run"}:
+        remove_everything(home)
+
+
 def _foreign(home: Home) -> Iterator[str]:
     """What lies in the data folder although no demo puts it there."""
     for path in home.path.iterdir() if home.path.is_dir() else ():
@@ -125,7 +131,7 @@ def _foreign(home: Home) -> Iterator[str]:
 
 _OWN_NAMES = {
     _MARK, "releases", "repositories", "srv", "keys", "cache", "run", "log", "clouds", "templates",
-    "site", "site.toml", "bus", "pilot", "outputs", "storage", "demo",
+    "site", "storage.key", "bus", "pilot", "outputs", "demo",
 }  # fmt: skip
 
 

@@ -55,6 +55,12 @@ def build_release(tree: Path, layers: Sequence[Layer], progress: Progress) -> Re
     return Release(tree, digest_of(layer.digest for layer in layers), built=done < len(layers))
 
 
+def is_complete(tree: Path, layers: Sequence[Layer]) -> bool:
+    """Whether the tree is as wanted, so that building it would do nothing."""
+    stamped = read_stamp(tree.with_name(f"{tree.name}.stamp"))
+    return tree.is_dir() and complete_layers(stamped, layers) == len(layers)
+
+
 def complete_layers(stamped: Sequence[str], layers: Sequence[Layer]) -> int:
     """How many layers, from the bottom, are already as wanted."""
     count = 0
