@@ -29,6 +29,7 @@ INSTANCES_MAX = 1000
 POLL_S = 0.5
 
 _COUNT = re.compile(r"([1-9]\d{0,3})(?:-([1-9]\d{0,3}))?", re.ASCII)
+_NUMBER = re.compile(r"[1-9]\d{0,3}", re.ASCII)
 _AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -72,8 +73,8 @@ def parse_templates(text: str) -> tuple[TemplateOrder, ...]:
     """
     orders = []
     for part in text.split(","):
-        name, _, count = part.partition(":")
-        if not name.strip() or (count and not _COUNT.fullmatch(count)) or "-" in count:
+        name, colon, count = part.partition(":")
+        if not name.strip() or (colon and not _NUMBER.fullmatch(count)):
             raise InvalidInputError(
                 f"{part!r} is no template order",
                 advice="write NAME or NAME:COUNT, joined by commas",
