@@ -70,7 +70,8 @@ def check_command(*, file: Path, show_lines: bool, as_json: bool) -> None:
         print_rows(_lines(reading), columns=("line", "reader", "remarks"), as_json=False)
     else:
         for finding in reading.findings:
-            click.echo(str(finding))
+            found = f", found {finding.found!r}" if finding.found else ""
+            click.echo(f"{finding}{found}")
         _say_readers(reading)
     errors = [one for one in reading.findings if one.severity is Severity.ERROR]
     if errors:

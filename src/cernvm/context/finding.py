@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 MAX_FINDINGS = 200
@@ -23,9 +23,11 @@ _RANK = (Severity.NOTE, Severity.WARNING, Severity.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One remark about one line; it never shows a secret.
+    """One remark about one line.
 
-    Shape: `line` and `column` begin at 1; `reader` is who would read the line; `key` is `section.key` or empty.
+    Shape: `line` and `column` begin at 1; `reader` is who would read the line; `key` is `section.key` or empty;
+    `found` is the value that is wrong, empty for secret keys. Only who wrote the user-data may see `found`: a line
+    gone wrong may hold a secret of its neighbour. Consoles, logs and the status never show it.
     """
 
     line: int
@@ -35,11 +37,16 @@ class Finding:
     suggestion: str = ""
     column: int = 1
     reader: str = "nobody"
+    found: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         name = f" {self.key}:" if self.key else ""
         hint = f" ({self.suggestion})" if self.suggestion else ""
         return f"line {self.line}: {self.severity}:{name} {self.message}{hint}"
+
+    def for_others(self) -> Finding:
+        """The same without the value that was found."""
+        return replace(self, found="")
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -1,6 +1,7 @@
 """The kinds of values that keys take: from text to checked values.
 
-Every parser raises `ValueError` with what is wrong in the field's words, and never with a secret in it.
+Every parser raises `ValueError` with what is wrong in the field's words, and never with a part of the value in it: two
+lines that became one may have brought a password into any value.
 """
 
 from __future__ import annotations
@@ -50,21 +51,21 @@ class Kind:
 def words(text: str) -> tuple[str, ...]:
     """Names such as organisations and plugins, separated by commas or blanks."""
     found = _items(text)
-    for word in found:
+    for number, word in enumerate(found, start=1):
         if not _WORD.fullmatch(word):
-            raise ValueError(f"{word[:64]!r} is no lower-case word")
+            raise ValueError(f"item {number} is no lower-case word")
     return found
 
 
 def repositories(text: str) -> tuple[str, ...]:
     """Repository names, short (`sft`) or full (`sft.cernvm.test`)."""
     found = _items(text)
-    for name in found:
+    for number, name in enumerate(found, start=1):
         if not _LABEL.fullmatch(name) or name.lower() != name:
             try:
                 check_repository_name(name)
-            except InvalidInputError as error:
-                raise ValueError(error.what) from None
+            except InvalidInputError:
+                raise ValueError(f"item {number} is no repository name") from None
     return found
 
 
@@ -100,9 +101,9 @@ def environment(text: str) -> tuple[tuple[str, str], ...]:
         if not equals or not _VARIABLE.fullmatch(name.strip()):
             raise ValueError(f"variable {number} is not NAME=value")
         if name.strip() in found:
-            raise ValueError(f"{name.strip()} is given twice")
+            raise ValueError(f"variable {number} is given twice")
         if "\n" in value:
-            raise ValueError(f"the value of {name.strip()} has a line break")
+            raise ValueError(f"variable {number} has a line break")
         found[name.strip()] = value.strip()
     return tuple(found.items())
 
@@ -133,11 +134,11 @@ def path(text: str) -> str:
 def proxy(text: str) -> str:
     """A chain of proxies in CernVM-FS notation."""
     groups = [[one.strip() for one in group.split("|")] for group in text.split(";")]
-    for one in (one for group in groups for one in group):
+    for number, one in enumerate((one for group in groups for one in group), start=1):
         match = _PROXY.fullmatch(one)
         port = int(match[3]) if match and match[3] else 1
         if one not in ("DIRECT", "auto") and (not match or not 0 < port < 65536):
-            raise ValueError(f"{one[:64]!r} is neither a proxy nor DIRECT")
+            raise ValueError(f"item {number} is neither a proxy nor DIRECT")
     return ";".join("|".join(group) for group in groups)
 
 

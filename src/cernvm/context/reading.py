@@ -7,7 +7,7 @@ the jobs fail.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cernvm.context.encoding import unwrap
@@ -152,9 +152,10 @@ def _unknown_key(section: SectionSchema, option: Option) -> Finding:
 
 
 def _mismatch(key: Key, option: Option, reason: str) -> Finding:
-    found = "" if key.is_secret else f", found {_short(option.value)!r}"
-    message = f"{reason}; expected {key.kind.expected}{found}"
-    return _about(key, option, Severity.ERROR, message, f"for example {key.name} = {key.example}")
+    message = f"{reason}; expected {key.kind.expected}"
+    hint = f"for example {key.name} = {key.example}"
+    found = "" if key.is_secret else _short(option.value)
+    return replace(_about(key, option, Severity.ERROR, message, hint), found=found)
 
 
 def _about(

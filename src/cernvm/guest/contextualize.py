@@ -64,7 +64,8 @@ def _contextualize(
         )
     instance = search.found.instance
     reading = read_context(search.found.user_data)
-    for finding in reading.findings:
+    findings = tuple(finding.for_others() for finding in reading.findings)
+    for finding in findings:
         log.warning("context.finding", extra=fields(finding=finding))
     if reading.context is None:
         return Contextualized(
@@ -74,7 +75,7 @@ def _contextualize(
                 instance.instance_id,
                 _ms(clock, begin),
                 search.attempts,
-                reading.findings,
+                findings,
             )
         )
     plan = make_plan(reading.context, instance)
@@ -88,7 +89,7 @@ def _contextualize(
         instance.instance_id,
         _ms(clock, begin),
         search.attempts,
-        reading.findings,
+        findings,
         applied.results,
         CommandStatus(command.user, command.argv[0], "not started") if command else None,
     )

@@ -97,7 +97,10 @@ def test_an_error_names_line_key_and_what_to_write(text, line, key, suggestion):
 
 
 def test_a_wrong_value_is_shown_unless_it_is_secret():
-    assert "found 'bin/sh'" in of("[cernvm]\nshell = bin/sh").findings[0].message
+    first = of("[cernvm]\nshell = bin/sh").findings[0]
+    assert first.found == "bin/sh"
+    assert "bin/sh" not in str(first)
+    assert not first.for_others().found
     shown = str(of("[cernvm]\nusers = A:a:geheim\n[pilot]\npassword = geheim\n  geheim\n").findings)
     assert "geheim" not in shown
 
