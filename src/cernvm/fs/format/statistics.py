@@ -37,6 +37,9 @@ class Counters:
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, n) + getattr(other, n) for n in NAMES))
 
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(*(getattr(self, n) - getattr(other, n) for n in NAMES))
+
 
 NAMES = tuple(field.name for field in fields(Counters))
 

@@ -1,1 +1,7 @@
-"""Writing a repository: create, publish, serve."""
+"""Writing a repository: create, publish, serve.
+
+`repository` is the value that everything is about; `creating` makes one. A publication flows through `publishing`:
+`source` (walk) → `scan` (entries; `content` stores objects on all cores, `index` remembers unchanged files) → `plan`
+(which directories get catalogs) → `building` (catalogs; `grafting` where only a part is replaced) → `revision` (tags,
+reflog, whitelist, manifest). `serving` exports the result over HTTP.
+"""

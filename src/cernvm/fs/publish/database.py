@@ -1,0 +1,205 @@
+"""The SQLite files of a repository, between bytes and values: catalogs, history, reflog; all in memory.
+
+Source: docs/formats/repository.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from cernvm.core.digest import Algorithm, Digest
+from cernvm.core.errors import CatalogFormatError
+from cernvm.fs.format import catalog, history, reflog
+from cernvm.fs.format.catalog import PathKey, Properties, path_key
+from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
+from cernvm.fs.format.history import Tag
+from cernvm.fs.format.reflog import ReferenceKind
+from cernvm.fs.format.statistics import Statistics, format_statistics, parse_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A path of a revision: its entry, and the chunks of a chunked file.
+
+    Shape: `path` is absolute within the repository, empty for its root.
+    """
+
+    path: bytes
+    entry: Entry
+    chunks: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A whole catalog as values; `items` in path order, the catalog's root first."""
+
+    properties: Properties
+    items: tuple[Item, ...]
+    nested: tuple[NestedCatalog, ...]
+    statistics: Statistics
+
+
+def pack_catalog(packed: Catalog, *, algorithm: Algorithm) -> bytes:
+    """The catalog as an SQLite file, not yet compressed."""
+    with _new(catalog.CREATE) as database:
+        database.executemany(
+            catalog.INSERT_ENTRY,
+            (catalog.format_entry(i.entry, i.path, algorithm=algorithm) for i in packed.items),
+        )
+        database.executemany(
+            catalog.INSERT_CHUNK,
+            (
+                (*path_key(item.path), chunk.offset, chunk.size, chunk.digest.raw)
+                for item in packed.items
+                for chunk in item.chunks
+            ),
+        )
+        database.executemany(
+            catalog.INSERT_NESTED, (catalog.format_nested(nested) for nested in packed.nested)
+        )
+        database.executemany(
+            "INSERT INTO statistics (counter, value) VALUES (?, ?)",
+            format_statistics(packed.statistics),
+        )
+        database.executemany(
+            "INSERT INTO properties (key, value) VALUES (?, CAST(? AS TEXT))",
+            catalog.format_properties(packed.properties),
+        )
+        return _serialized(database)
+
+
+def unpack_catalog(data: bytes) -> Catalog:
+    """The catalog in an SQLite file; `CatalogFormatError` where it is none, or not whole."""
+    with _opened(data, "catalog") as database:
+        properties = catalog.parse_properties(
+            database.execute(catalog.SELECT_PROPERTIES).fetchall()
+        )
+        columns = catalog.entry_columns(properties.schema_revision)
+        rows = database.execute(
+            f"SELECT md5path_1, md5path_2, parent_1, parent_2, flags, {columns} FROM catalog"  # noqa: S608
+        ).fetchall()
+        chunks: dict[PathKey, list[tuple[int, int, bytes]]] = {}
+        for first, second, *chunk in database.execute(
+            "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks"
+        ):
+            chunks.setdefault((first, second), []).append((chunk[0], chunk[1], chunk[2]))
+        nested = database.execute(
+            f"SELECT {catalog.nested_columns(properties.schema_revision)} FROM nested_catalogs"  # noqa: S608
+        ).fetchall()
+        statistics = parse_statistics(database.execute(catalog.SELECT_STATISTICS))
+    return Catalog(
+        properties=properties,
+        items=_with_paths(rows, chunks, properties.root_prefix),
+        nested=tuple(catalog.parse_nested(row) for row in nested),
+        statistics=statistics,
+    )
+
+
+def pack_history(*, name: str, tags: Sequence[Tag], previous: Digest | None) -> bytes:
+    """A history object, not yet compressed."""
+    with _new(history.CREATE) as database:
+        database.executemany(
+            history.INSERT_PROPERTY, history.format_properties(name=name, previous=previous)
+        )
+        database.executemany(history.INSERT_TAG, map(history.format_tag, tags))
+        return _serialized(database)
+
+
+def unpack_history(data: bytes) -> tuple[Tag, ...]:
+    """The tags in a history object."""
+    with _opened(data, "history") as database:
+        return tuple(map(history.parse_tag, database.execute(history.SELECT_TAGS)))
+
+
+def extend_reflog(
+    data: bytes | None,
+    *,
+    name: str,
+    references: Sequence[tuple[Digest, ReferenceKind]],
+    now: datetime,
+) -> bytes:
+    """The reflog with more references; a new one where `data` is None."""
+    source = _new(reflog.CREATE) if data is None else _opened(data, "reflog")
+    with source as database:
+        if data is None:
+            database.executemany(reflog.INSERT_PROPERTY, reflog.format_properties(name))
+        database.executemany(
+            reflog.INSERT_REFERENCE,
+            [(str(digest), int(kind), int(now.timestamp())) for digest, kind in references],
+        )
+        return _serialized(database)
+
+
+def _with_paths(
+    rows: Sequence[Sequence[object]],
+    chunks: dict[PathKey, list[tuple[int, int, bytes]]],
+    prefix: bytes,
+) -> tuple[Item, ...]:
+    """Items with their paths, which a catalog holds as hashes of itself and its parent only."""
+    children: dict[object, list[Sequence[object]]] = {}
+    for row in rows:
+        children.setdefault((row[2], row[3]), []).append(row)
+    key = path_key(prefix)
+    root = [row for row in rows if (row[0], row[1]) == key]
+    if not root:
+        raise CatalogFormatError("it has no root entry", where=f"catalog of {prefix[:80]!r}")
+    found: list[Item] = []
+    waiting = [(prefix, root[0])]
+    while waiting:
+        path, row = waiting.pop()
+        found.append(_item(path, row, chunks))
+        below = children.pop((row[0], row[1]), [])
+        for child in below:
+            child_path = path + b"/" + bytes(child[11])  # type: ignore[call-overload]
+            if (child[0], child[1]) != path_key(child_path):
+                raise CatalogFormatError("name and path disagree", where=repr(child_path[:80]))
+            waiting.append((child_path, child))
+    if len(found) != len(rows):
+        raise CatalogFormatError("entries without a parent", where=f"catalog of {prefix[:80]!r}")
+    return tuple(sorted(found, key=lambda item: item.path))
+
+
+def _item(
+    path: bytes, row: Sequence[object], chunks: dict[PathKey, list[tuple[int, int, bytes]]]
+) -> Item:
+    entry = catalog.parse_entry(row[5:])
+    key: PathKey = path_key(path)
+    if not entry.is_chunked:
+        return Item(path, entry)
+    algorithm = catalog.chunk_algorithm(int(row[4]))  # type: ignore[call-overload]
+    pieces = (catalog.parse_chunk(piece, algorithm=algorithm) for piece in chunks.get(key, []))
+    return Item(path, entry, tuple(sorted(pieces)))
+
+
+@contextmanager
+def _new(script: str) -> Iterator[sqlite3.Connection]:
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        database.executescript(script)
+        database.execute("BEGIN")
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _opened(data: bytes, where: str) -> Iterator[sqlite3.Connection]:
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        database.deserialize(data)
+        database.text_factory = bytes
+        database.execute("BEGIN")
+        yield database
+    except sqlite3.Error as exc:
+        raise CatalogFormatError(f"no such database: {exc}", where=where) from exc
+    finally:
+        database.close()
+
+
+def _serialized(database: sqlite3.Connection) -> bytes:
+    database.execute("COMMIT")
+    return database.serialize()

@@ -1,0 +1,77 @@
+"""A repository's keys as files: who holds them may sign.
+
+Shape: `NAME.masterkey` (secret) signs the whitelist, `NAME.pub` is its public half, which clients are given;
+`NAME.key` (secret) signs manifests, `NAME.crt` is its certificate, which the whitelist lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cernvm.core.errors import DeniedError, PrerequisiteError
+from cernvm.core.home import ensure_folder, write_atomically, write_private
+from cernvm.fs.format.signature import create_certificate, create_private_key, public_key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where the four files of repository `name` lie."""
+
+    folder: Path
+    name: str
+
+    @property
+    def public(self) -> Path:
+        """The master key's public half: what clients trust."""
+        return self.folder / f"{self.name}.pub"
+
+    @property
+    def master(self) -> Path:
+        """The secret that signs whitelists; it may be kept elsewhere between two of them."""
+        return self.folder / f"{self.name}.masterkey"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate of the signing key."""
+        return self.folder / f"{self.name}.crt"
+
+    @property
+    def signing(self) -> Path:
+        """The secret that signs manifests."""
+        return self.folder / f"{self.name}.key"
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether all four files exist."""
+        return all(path.is_file() for path in self.files)
+
+    @property
+    def files(self) -> tuple[Path, Path, Path, Path]:
+        """All four files."""
+        return self.public, self.master, self.certificate, self.signing
+
+
+def create_keys(keys: Keys, *, now: datetime) -> None:
+    """Make and write all four files, the secret ones with mode 0600."""
+    ensure_folder(keys.folder)
+    master, signing = create_private_key(), create_private_key()
+    write_private(keys.master, master)
+    write_private(keys.signing, signing)
+    write_atomically(keys.certificate, create_certificate(signing, name=keys.name, now=now))
+    write_atomically(keys.public, public_key_of(master))
+
+
+def read_key(path: Path) -> bytes:
+    """The PEM in one of the files; `PrerequisiteError` where it is missing, `DeniedError` where it may not be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PrerequisiteError(
+            f"the key {path} is missing", advice="copy it there from the publisher that has it"
+        ) from None
+    except PermissionError:
+        raise DeniedError(
+            f"the key {path} may not be read", advice="publish as its owner"
+        ) from None

@@ -1,0 +1,176 @@
+"""Publishing: a tree replaces what is at a path, in a new signed revision.
+
+Flow: hold the store → `scan` the tree (content becomes objects) → `split` into catalogs → pack them, deepest first,
+reusing those whose rows did not change → tags, reflog, whitelist and, last, the manifest. Until that last step the
+previous revision is served whole; whatever an interrupted attempt left behind, the next one uses or ignores.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cernvm.core.clock import Clock, SystemClock
+from cernvm.core.digest import Digest
+from cernvm.core.errors import ExistsError, InvalidInputError
+from cernvm.core.log import fields
+from cernvm.fs.format.chunker import ChunkSizes
+from cernvm.fs.format.history import Tag, automatic_name, check_tag_name, with_revision
+from cernvm.fs.publish.building import CatalogBuilder
+from cernvm.fs.publish.content import ContentWriter, Progress
+from cernvm.fs.publish.database import Item
+from cernvm.fs.publish.index import Index, open_index
+from cernvm.fs.publish.plan import CatalogLimits
+from cernvm.fs.publish.repository import Repository
+from cernvm.fs.publish.revision import read_manifest, read_tags, write_revision
+from cernvm.fs.publish.scan import Owner, scan
+from cernvm.fs.store.port import ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a tree is published; the defaults are the format's usual ones."""
+
+    at: str = "/"
+    tag: str = ""
+    description: str = ""
+    owner: Owner | None = None
+    sizes: ChunkSizes = field(default_factory=ChunkSizes)
+    limits: CatalogLimits = field(default_factory=CatalogLimits)
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publication did.
+
+    Units: `files` are regular files of the tree; `read_bytes` their content; `stored_bytes` new objects as stored.
+    """
+
+    name: str
+    revision: int
+    root_catalog: Digest
+    tags: tuple[str, ...]
+    files: int
+    read_bytes: int
+    stored_objects: int
+    stored_bytes: int
+    catalogs: int
+    took_s: float
+
+
+def publish_tree(
+    repository: Repository,
+    store: ObjectStore,
+    tree: Path,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> Published:
+    """Publish `tree`; returns once the new revision is served and durable.
+
+    Errors: `TransactionOpenError` while another publisher is at work, `ExistsError` for a tag that exists,
+    `InvalidInputError`, `DeniedError` and `NotFoundError` about the tree, `SpaceError`; the last revision then stands.
+    """
+    chosen, done, used = options or Options(), progress or Progress(), clock or SystemClock()
+    started = used.monotonic()
+    at = parse_path(chosen.at)
+    with store.exclusive(), open_index(repository.index) as index:
+        previous = read_manifest(repository, store)
+        tags = read_tags(previous, store)
+        _check_tag(chosen.tag, tags)
+        items = _scan(repository, store, tree, at, chosen, index, done)
+        now = used.now()
+        builder = CatalogBuilder(repository, store, index, previous, now, done)
+        root = builder.build(items, at=at, limits=chosen.limits)
+        manifest = replace(
+            previous,
+            root_catalog=root.digest,
+            root_catalog_size_bytes=root.size_bytes,
+            revision=previous.revision + 1,
+            published_at=now,
+        )
+        new = Tag("", root.digest, manifest.revision, now, chosen.description, root.size_bytes)
+        named = (chosen.tag or automatic_name(now),)
+        signed, stored_bytes = write_revision(
+            repository,
+            store,
+            manifest,
+            tags=with_revision(tags, new, named=named),
+            previous=previous,
+            now=now,
+        )
+        index.save()
+    published = Published(
+        name=repository.name,
+        revision=signed.revision,
+        root_catalog=signed.root_catalog,
+        tags=named,
+        files=done.files,
+        read_bytes=done.read_bytes,
+        stored_objects=done.stored_objects,
+        stored_bytes=done.stored_bytes + stored_bytes,
+        catalogs=builder.packed,
+        took_s=used.monotonic() - started,
+    )
+    log.info(
+        "revision.published",
+        extra=fields(name=published.name, revision=published.revision, took_s=published.took_s),
+    )
+    return published
+
+
+def parse_path(text: str) -> bytes:
+    """The repository path that a person means by `/`, `/a/b` or `a/b/`; `InvalidInputError` for dots."""
+    path = os.fsencode(text).strip(b"/")
+    parts = path.split(b"/") if path else []
+    if any(part in (b"", b".", b"..") or len(part) > 255 or b"\0" in part for part in parts):
+        raise InvalidInputError(f"{text!r} is no path of a repository")
+    return b"".join(b"/" + part for part in parts)
+
+
+def _check_tag(name: str, tags: Sequence[Tag]) -> None:
+    if name:
+        check_tag_name(name)
+        if any(tag.name == name for tag in tags):
+            raise ExistsError("tag", name, advice="choose another name")
+
+
+def _scan(
+    repository: Repository,
+    store: ObjectStore,
+    tree: Path,
+    at: bytes,
+    options: Options,
+    index: Index,
+    progress: Progress,
+) -> list[Item]:
+    with ThreadPoolExecutor(max(1, options.threads), thread_name_prefix="publish") as pool:
+        try:
+            return scan(
+                tree,
+                at=at,
+                store=store,
+                writer=ContentWriter(
+                    store,
+                    algorithm=repository.algorithm,
+                    compression=repository.compression,
+                    sizes=options.sizes,
+                    progress=progress,
+                    pool=pool,
+                ),
+                index=index,
+                compression=repository.compression,
+                owner=options.owner,
+                progress=progress,
+            )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

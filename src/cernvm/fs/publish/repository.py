@@ -1,0 +1,120 @@
+"""What this machine knows of a repository that it publishes: a small TOML file per repository.
+
+Shape: `$CVM_HOME/repositories/NAME.toml` with the keys `storage`, `keys`, `hash`, `compression`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cernvm.core.config import read_toml
+from cernvm.core.digest import Algorithm
+from cernvm.core.errors import ConfigError, NotFoundError
+from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
+from cernvm.fs.format.compress import Compression
+from cernvm.fs.publish.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository that can be published from here.
+
+    Shape: `storage` is the folder that a web server exports as `/cvmfs/NAME`; `index` the publisher's memory of
+    files that it has stored, which may be deleted at any time.
+    """
+
+    name: str
+    storage: Path
+    keys: Keys
+    algorithm: Algorithm
+    compression: Compression
+    index: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    storage: Path
+    keys: Path
+    hash: str
+    compression: str
+
+
+def known_repositories(home: Home) -> list[Repository]:
+    """All repositories with a record, by name."""
+    if not home.repositories.is_dir():
+        return []
+    names = sorted(path.stem for path in home.repositories.glob("*.toml"))
+    return [read_repository(home, name) for name in names]
+
+
+def read_repository(home: Home, name: str) -> Repository:
+    """The repository with this name; `NotFoundError` where it has no record, `ConfigError` for a damaged one."""
+    path = _record_path(home, check_repository_name(name))
+    if not path.exists():
+        raise NotFoundError("repository", name, advice=f"make it: cvm repo create {name}")
+    record = read_toml(path, _Record)
+    try:
+        algorithm = Algorithm(record.hash)
+        compression = Compression[record.compression.upper()]
+    except (ValueError, KeyError) as exc:
+        raise ConfigError(f"{exc} is not known", source=str(path)) from None
+    return Repository(
+        name=name,
+        storage=record.storage,
+        keys=Keys(record.keys, name),
+        algorithm=algorithm,
+        compression=compression,
+        index=_index_path(home, name),
+    )
+
+
+def new_repository(
+    home: Home,
+    name: str,
+    *,
+    storage: Path | None = None,
+    keys: Path | None = None,
+    algorithm: Algorithm = Algorithm.SHA1,
+    compression: Compression = Compression.ZLIB,
+) -> Repository:
+    """The value of a repository that does not exist yet; `create_repository` makes it."""
+    check_repository_name(name)
+    return Repository(
+        name=name,
+        storage=(storage or home.storage / name).absolute(),
+        keys=Keys((keys or home.keys).absolute(), name),
+        algorithm=algorithm,
+        compression=compression,
+        index=_index_path(home, name),
+    )
+
+
+def write_record(home: Home, repository: Repository) -> None:
+    """Make the repository known."""
+    ensure_folder(home.repositories)
+    values = {
+        "storage": str(repository.storage),
+        "keys": str(repository.keys.folder),
+        "hash": repository.algorithm.value,
+        "compression": repository.compression.name.lower(),
+    }
+    # a JSON string is a TOML basic string as well
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    write_atomically(_record_path(home, repository.name), text.encode())
+
+
+def forget_record(home: Home, repository: Repository) -> None:
+    """Remove the record and the index; storage and keys stay."""
+    _record_path(home, repository.name).unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        repository.index.with_name(repository.index.name + suffix).unlink(missing_ok=True)
+
+
+def _record_path(home: Home, name: str) -> Path:
+    return home.repositories / f"{name}.toml"
+
+
+def _index_path(home: Home, name: str) -> Path:
+    return home.repositories / f"{name}.index"
