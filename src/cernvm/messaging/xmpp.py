@@ -87,10 +87,7 @@ async def connect_xmpp(
             yield mailbox
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        # one error is one error to the caller, whether it came from the block or from below it
-        if len(group.exceptions) == 1 and isinstance(group.exceptions[0], CvmError):
-            raise group.exceptions[0] from None
-        raise
+        raise _only_error(group) from None
     finally:
         mailbox.close()
         with anyio.CancelScope(shield=True):
@@ -258,6 +255,13 @@ class _Client(ClientXMPP):
     @property
     def is_connecting_or_connected(self) -> bool:
         return bool(self.is_connecting() or self.is_connected())
+
+
+def _only_error(error: BaseException) -> BaseException:
+    """One error is one error to the caller, whatever groups of tasks it passed through."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _watch_silence(connection: Any) -> None:
