@@ -129,7 +129,10 @@ class RepositoryMounts:
                 for mount in self._mounts.values():
                     stopping.start_soon(to_thread.run_sync, _stop, mount)
             await to_thread.run_sync(self._starting.shutdown)
-        return await group.__aexit__(kind, error, traceback)
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return await group.__aexit__(kind, error, traceback)
+        await group.__aexit__(None, None, None)  # the body's own error leaves as it is, in no group
+        return None
 
     async def mounted(self, name: str) -> Mounted:
         """The mount of a repository, made now if need be.

@@ -134,6 +134,13 @@ async def test_a_stale_mount_of_an_earlier_site_is_taken_away_first(mounts, tree
         assert _mounts_at(place) == 1
 
 
+async def test_an_error_of_the_site_leaves_as_it_is(mounts, tree):
+    with pytest.raises(NotFoundError):
+        async with mounts(tree) as repositories:
+            await repositories.mounted(NAME)
+            raise NotFoundError("anything", "else")
+
+
 async def test_another_repository_is_not_found(mounts, tree):
     async with mounts(tree) as repositories:
         with pytest.raises(NotFoundError):

@@ -22,7 +22,7 @@ from typing import Self
 import anyio
 from anyio import to_thread
 
-from cernvm.core.errors import ConflictError, ExistsError, NotFoundError
+from cernvm.core.errors import ConflictError, CvmError, ExistsError, NotFoundError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
 from cernvm.site.hypervisor.keeper import (
@@ -82,7 +82,7 @@ class ContainerHypervisor:
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 for instance_id in list(self._containers):
-                    group.start_soon(partial(self.stop, instance_id, grace_s=CLOSE_GRACE_S))
+                    group.start_soon(self._stop_at_close, instance_id)
             await to_thread.run_sync(self._launching.shutdown)
             os.close(self._lock_file)
 
@@ -140,6 +140,12 @@ class ContainerHypervisor:
                 await self.discard(folder.name)
                 gone.append(folder.name)
         return tuple(gone)
+
+    async def _stop_at_close(self, instance_id: str) -> None:
+        try:
+            await self.stop(instance_id, grace_s=CLOSE_GRACE_S)
+        except CvmError as error:  # the end of the launching thread ends it all the same
+            log.error("instance.not_stopped", extra=fields(instance=instance_id, error=error))
 
     def _spawn(self, command: list[str], descriptor: int, log_path: Path) -> Launcher:
         return self._launching.submit(spawn_launcher, command, descriptor, log_path).result()
