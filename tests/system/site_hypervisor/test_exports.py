@@ -135,10 +135,13 @@ async def test_a_stale_mount_of_an_earlier_site_is_taken_away_first(mounts, tree
 
 
 async def test_an_error_of_the_site_leaves_as_it_is(mounts, tree):
-    with pytest.raises(NotFoundError):
+    async def fail():
         async with mounts(tree) as repositories:
             await repositories.mounted(NAME)
             raise NotFoundError("anything", "else")
+
+    with pytest.raises(NotFoundError):
+        await fail()
 
 
 async def test_another_repository_is_not_found(mounts, tree):

@@ -125,8 +125,9 @@ class ContainerHypervisor:
     async def discard(self, instance_id: str) -> None:
         folder = self._folder / check_instance_id(instance_id)
         async with self._turns[instance_id]:
-            if (container := self._containers.pop(instance_id, None)) is not None:
+            if (container := self._containers.get(instance_id)) is not None:
                 await to_thread.run_sync(partial(container.stop, grace_s=0))
+                del self._containers[instance_id]
             await to_thread.run_sync(_delete, folder)
         if not self._turns[instance_id].statistics().tasks_waiting:
             del self._turns[instance_id]
@@ -145,7 +146,7 @@ class ContainerHypervisor:
         try:
             await self.stop(instance_id, grace_s=CLOSE_GRACE_S)
         except CvmError as error:  # the end of the launching thread ends it all the same
-            log.error("instance.not_stopped", extra=fields(instance=instance_id, error=error))
+            log.warning("instance.not_stopped", extra=fields(instance=instance_id, error=error))
 
     def _spawn(self, command: list[str], descriptor: int, log_path: Path) -> Launcher:
         return self._launching.submit(spawn_launcher, command, descriptor, log_path).result()
