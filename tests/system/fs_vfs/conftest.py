@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import missing
 
 from cernvm.core.clock import Deadline
 from cernvm.fs.cache import DiskBreadcrumbs, DiskCache
 from cernvm.fs.reader import open_repository
 from cernvm.fs.vfs import View
 from cernvm.net import Chain, ChainFetcher, HttpExchange
+from conftest import missing
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 NAMES = ("vectors.cernvm.test", "sample.cernvm.test", "shake.cernvm.test")

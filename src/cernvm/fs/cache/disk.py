@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,8 +42,11 @@ class DiskCache:
         self._lock = threading.Lock()  # guards the tables below, never held over input or output
         self._held: OrderedDict[str, FileContent] = OrderedDict()
         self._added: dict[str, int] = {}
+        self._added_bytes = 0
         self._used: dict[str, None] = {}
         self._pins: Counter[str] = Counter()
+        # Without a lock: an unpin comes from wherever a catalog's last user lets go of it.
+        self._pin_steps: deque[tuple[str, int]] = deque()
         self._unpinned: dict[str, None] = {}
         self._settled = Settled(0, 0, 0)
         self._drafts = 0
@@ -65,11 +68,10 @@ class DiskCache:
     def open(self, key: ContentKey) -> Content | None:
         name = key.name
         with self._lock:
-            self._used.pop(name, None)
-            self._used[name] = None
             held = self._held.get(name)
             if held is not None:
                 self._held.move_to_end(name)
+                self._use(name)
                 return held
         try:
             content = FileContent(self._folder / name)
@@ -78,6 +80,8 @@ class DiskCache:
         except OSError as error:
             log.warning("cache.unreadable", extra=fields(name=name, error=error.strerror))
             return None
+        with self._lock:
+            self._use(name)
         return self._hold(name, content)
 
     def draft(self, key: ContentKey) -> Draft:
@@ -90,12 +94,11 @@ class DiskCache:
     def admit(self, name: str, content: FileContent) -> FileContent:
         """Take note of new content, and evict when it made the cache too full; for drafts."""
         with self._lock:
+            self._added_bytes += content.size_bytes - self._added.pop(name, 0)
             self._added[name] = content.size_bytes
-            unsettled_bytes = sum(self._added.values()) if len(self._added) < MAX_UNSETTLED else 0
-            is_due = (
-                len(self._added) >= MAX_UNSETTLED
-                or self._settled.used_bytes + unsettled_bytes > self._quota_bytes
-            )
+            self._use(name)
+            used_bytes = self._settled.used_bytes + self._added_bytes
+            is_due = len(self._added) >= MAX_UNSETTLED or used_bytes > self._quota_bytes
             self._held.pop(name, None)
         self._hold(name, content)
         if is_due:
@@ -107,27 +110,21 @@ class DiskCache:
         self._settle(-1, self.usage().used_bytes // 2)
 
     def pin(self, key: ContentKey) -> None:
-        with self._lock:
-            self._pins[key.name] += 1
-            self._unpinned.pop(key.name, None)
+        self._pin_steps.append((key.name, 1))
 
     def unpin(self, key: ContentKey) -> None:
-        with self._lock:
-            self._pins[key.name] -= 1
-            if self._pins[key.name] <= 0:
-                del self._pins[key.name]
-                self._unpinned[key.name] = None
+        self._pin_steps.append((key.name, -1))
 
     def evict(self, key: ContentKey) -> None:
         self._remove(key.name)
         with self._lock:
-            self._added.pop(key.name, None)
+            self._added_bytes -= self._added.pop(key.name, 0)
         with suppress(sqlite3.Error):  # a row too many is set right by the next eviction
             self._index.forget(key.name)
 
     def usage(self) -> Usage:
         with self._lock:
-            used_bytes = self._settled.used_bytes + sum(self._added.values())
+            used_bytes = self._settled.used_bytes + self._added_bytes
             return Usage(self._quota_bytes, used_bytes, self._settled.pinned_bytes)
 
     def close(self) -> None:
@@ -152,6 +149,11 @@ class DiskCache:
                 self._held.popitem(last=False)
             return held
 
+    def _use(self, name: str) -> None:
+        """Move a name to the end of the order of use."""
+        self._used.pop(name, None)
+        self._used[name] = None
+
     def _settle(self, quota_bytes: int, target_bytes: int) -> None:
         """Tell the index all news; what it cannot take now is told again later."""
         with self._settling:
@@ -162,6 +164,7 @@ class DiskCache:
                 log.warning("cache.index_unavailable", extra=fields(error=str(error)))
                 with self._lock:
                     self._added = {**news.added, **self._added}
+                    self._added_bytes = sum(self._added.values())
                     self._used = dict.fromkeys([*news.used, *self._used])
                     self._unpinned = dict.fromkeys([*news.unpinned, *self._unpinned])
                 return
@@ -175,6 +178,7 @@ class DiskCache:
 
     def _take_news(self) -> News:
         with self._lock:
+            self._count_pins()
             news = News(
                 self._owner.name,
                 self._added,
@@ -182,8 +186,18 @@ class DiskCache:
                 pinned=list(self._pins),
                 unpinned=list(self._unpinned),
             )
-            self._added, self._used, self._unpinned = {}, {}, {}
+            self._added, self._added_bytes, self._used, self._unpinned = {}, 0, {}, {}
             return news
+
+    def _count_pins(self) -> None:
+        while self._pin_steps:
+            name, step = self._pin_steps.popleft()
+            self._pins[name] += step
+            if self._pins[name] > 0:
+                self._unpinned.pop(name, None)
+            else:
+                del self._pins[name]
+                self._unpinned[name] = None
 
     def _tell(self, news: News, quota_bytes: int, target_bytes: int) -> Settled:
         if self._index.is_replaced:
@@ -214,7 +228,7 @@ class DiskCache:
                     name
                 ) in gone:  # evicted by another process: their space is free once they are let go
                     del self._held[name]
-                has_news = bool(self._added or self._used or self._unpinned)
+                has_news = bool(self._added or self._used or self._unpinned or self._pin_steps)
             if has_news:
                 self._settle(self._quota_bytes, self._quota_bytes // 2)
 
@@ -230,11 +244,10 @@ class DiskCache:
             for path in drafts.iterdir():
                 if path.name.partition(".")[0] not in living:
                     path.unlink(missing_ok=True)
-            is_new = not (self._folder / "index").exists()
             self._index = self._open_index()
             for process in crashed:
                 self._index.forget_owner(process.owner)
-            if crashed or is_new:
+            if crashed or self._index.is_new:
                 power_was_lost = any(process.power_was_lost for process in crashed)
                 self._reconcile(trust_unknown=not power_was_lost)
 
@@ -249,9 +262,7 @@ class DiskCache:
                 ) from error
             log.warning("cache.index_damaged", extra=fields(error=str(error)))
             self._remove_index()
-            index = Index(path)
-            index.reconcile(self._files(), trust_unknown=True)
-            return index
+            return Index(path)
 
     def _rebuild(self) -> None:
         """Open the index anew after this or another process found it damaged."""
@@ -261,9 +272,8 @@ class DiskCache:
             if not is_replaced:
                 log.warning("cache.index_damaged", extra=fields(folder=str(self._folder)))
                 self._remove_index()
-            is_new = not (self._folder / "index").exists()
             self._index = self._open_index()
-            if is_new:
+            if self._index.is_new:
                 self._reconcile(trust_unknown=True)
 
     def _remove_index(self) -> None:

@@ -35,7 +35,7 @@ _OLDEST = (
 class News:
     """What one process has to tell the index.
 
-    Shape: `added` maps names to sizes; `used` is in the order of use; pins are `owner`'s.
+    Shape: `added` maps names to sizes; `used` is in the order of use and has what was added too; pins are `owner`'s.
     """
 
     owner: str
@@ -76,6 +76,8 @@ class Index:
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            known = self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            self.is_new = known is None
             self._connection.executescript(_SCHEMA)
             self._connection.execute(f"{_OLDEST} LIMIT 1").fetchall()
         except sqlite3.Error:
@@ -121,16 +123,16 @@ class Index:
         connection.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?)", pinned)
 
     def _oldest(self, connection: sqlite3.Connection, news: News) -> Iterator[tuple[str, int]]:
-        """Candidates for eviction, the least recently used first; what was just used or is new comes last."""
-        used, late = set(news.used), []
+        """Candidates for eviction, the least recently used first: by turn, then in the order of the news."""
+        lately = dict.fromkeys(news.used)
+        sizes = dict(news.added)
         for name, size_bytes in connection.execute(_OLDEST).fetchall():
-            if name in used:
-                late.append((name, size_bytes))
+            if name in lately:
+                sizes[name] = size_bytes
             elif name not in news.added:
                 yield name, size_bytes
         pinned = {row[0] for row in connection.execute("SELECT name FROM pins")}
-        yield from late
-        yield from ((name, size) for name, size in news.added.items() if name not in pinned)
+        yield from ((n, sizes[n]) for n in lately if n in sizes and n not in pinned)
 
     def _write_objects(self, connection: sqlite3.Connection, news: News, gone: set[str]) -> None:
         first = connection.execute("SELECT COALESCE(MAX(turn), 0) FROM objects").fetchone()[0] + 1

@@ -33,7 +33,7 @@ class MemoryCache:
         self._quota_bytes = quota_bytes
         self._contents: OrderedDict[str, MemoryContent] = OrderedDict()
         self._pins: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an unpin may come while this thread is at work here
 
     def open(self, key: ContentKey) -> Content | None:
         with self._lock:

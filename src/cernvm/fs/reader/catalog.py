@@ -22,6 +22,7 @@ from cernvm.fs.format.statistics import Statistics, parse_statistics
 MAX_QUERY_S = 10.0
 MAX_NESTED = 1_000_000
 _STEPS_BETWEEN_CHECKS = 200_000
+_SOME_CHILDREN = "SELECT 1 FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
 _REQUIRED_TABLES = {b"catalog", b"chunks", b"nested_catalogs", b"properties", b"statistics"}
 
 
@@ -42,10 +43,10 @@ class Catalog:
         self.prefix = prefix
         self._lock = threading.Lock()
         self._cache = cache
-        self._query_ends_at = 0.0
+        self._limit = _TimeLimit()
         self._connection = _open_database(content)
         self._connection.text_factory = bytes
-        self._connection.set_progress_handler(self._is_overdue, _STEPS_BETWEEN_CHECKS)
+        self._connection.set_progress_handler(self._limit.has_passed, _STEPS_BETWEEN_CHECKS)
         cache.pin(key)
         self._is_pinned = True
         with self._format_errors():
@@ -83,6 +84,12 @@ class Catalog:
                     )
                 children.append(entry)
             return children
+
+    def has_more_children_than(self, limit: int, path: bytes) -> bool:
+        """Whether a directory has more than `limit` entries; quick for any size."""
+        with self._format_errors():
+            key = rows.path_key(self._inside(path))
+            return len(self._select(f"{_SOME_CHILDREN} LIMIT {limit + 1}", key)) > limit
 
     def chunks(self, path: bytes) -> list[Chunk]:
         """The chunks of a file, in no order."""
@@ -150,30 +157,44 @@ class Catalog:
 
     def _select(self, sql: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
-            self._query_ends_at = time.monotonic() + MAX_QUERY_S
+            self._limit.start()
             return self._connection.execute(sql, values).fetchall()
-
-    def _is_overdue(self) -> bool:
-        return time.monotonic() > self._query_ends_at
 
     @contextmanager
     def _format_errors(self) -> Iterator[None]:
         """Name the catalog in every error of its content."""
-        where = f"catalog {self.digest}"
         try:
             yield
         except FormatError as error:
-            if error.where.startswith("catalog "):
+            where = f"catalog {self.digest}"
+            if error.where.startswith(where):
                 raise
             place = f"{where}, {error.where}" if error.where else where
             raise CatalogFormatError(error.reason, where=place) from None
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise CatalogFormatError(f"it cannot be read: {error}", where=where) from error
+            raise CatalogFormatError(
+                f"it cannot be read: {error}", where=f"catalog {self.digest}"
+            ) from error
 
     def __del__(self) -> None:
         if getattr(self, "_is_pinned", False):
             self._cache.unpin(self.key)
             self._connection.close()
+
+
+class _TimeLimit:
+    """How long one query may run; apart from the catalog, so that the connection does not keep that alive."""
+
+    def __init__(self) -> None:
+        self._ends_at = 0.0
+
+    def start(self) -> None:
+        """A query begins now."""
+        self._ends_at = time.monotonic() + MAX_QUERY_S
+
+    def has_passed(self) -> bool:
+        """Whether SQLite should give up."""
+        return time.monotonic() > self._ends_at
 
 
 def _open_database(content: Content) -> sqlite3.Connection:

@@ -167,10 +167,11 @@ class Tree:
             self._attached[catalog.mountpoint] = catalog
             self._turns[catalog.mountpoint] = next(self._turn)
             if len(self._attached) > MAX_ATTACHED:
-                turns = {m: t for m, t in self._turns.items() if m and m in self._attached}
-                oldest = min(turns, key=lambda mountpoint: turns[mountpoint])
+                # Other threads write turns meanwhile, without this lock: they only read `_attached`.
+                nested = [mountpoint for mountpoint in self._attached if mountpoint]
+                oldest = min(nested, key=lambda mountpoint: self._turns.get(mountpoint, 0))
                 del self._attached[oldest]
-                del self._turns[oldest]
+                self._turns.pop(oldest, None)
 
 
 def _mount_towards(catalog: Catalog, path: bytes) -> Mount | None:

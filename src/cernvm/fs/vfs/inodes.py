@@ -7,6 +7,7 @@ would coincide, which 63 bits make unlikely, the later one takes the next free n
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,9 +111,12 @@ def _identity(path: bytes, entry: Entry, chunks: Sequence[Chunk]) -> tuple[int, 
 
 
 def _content_mark(entry: Entry, chunks: Sequence[Chunk]) -> int:
+    """A number that differs where content, target or type differ."""
     if entry.kind is EntryKind.SYMLINK:
         return path_key(entry.symlink)[0]
-    mark = 0 if entry.digest is None else int.from_bytes(entry.digest.raw[:8], "little")
+    mark = stat.S_IFMT(entry.mode) + entry.rdev + entry.compression
+    if entry.digest is not None:
+        mark ^= int.from_bytes(entry.digest.raw[:8], "little")
     for chunk in chunks:
         mark ^= int.from_bytes(chunk.digest.raw[:8], "little") + chunk.offset
     return mark

@@ -25,6 +25,7 @@ from cernvm.fs.vfs.magic import magic_names, magic_value
 from cernvm.fs.vfs.variant import expand
 
 MAX_KEPT_LISTINGS = 16
+MAX_QUICK_LISTING = 500
 
 _Failures = (TrustError, FormatError, UnavailableError)
 
@@ -83,8 +84,16 @@ class View:
         return self._attributes(node.inode, node.entry)
 
     def try_listing(self, inode: int, offset: int) -> Sequence[ListedName] | None:
-        """`listing` without waiting; None when a catalog would have to be fetched first."""
-        return self._listing(inode, offset, lambda revision, path: revision.tree.try_folder(path))
+        """`listing` without waiting; None also for a directory that is not at hand because it is large."""
+
+        def small_folder(revision: Revision, path: bytes) -> Catalog | None:
+            catalog = revision.tree.try_folder(path)
+            is_large = catalog is not None and catalog.has_more_children_than(
+                MAX_QUICK_LISTING, path
+            )
+            return None if is_large else catalog
+
+        return self._listing(inode, offset, small_folder)
 
     def listing(self, inode: int, offset: int, deadline: Deadline) -> Sequence[ListedName]:
         """Some names of a directory after `offset` (0: from the start), `.` and `..` first; empty at the end."""

@@ -1,0 +1,198 @@
+"""What every cache does."""
+
+import threading
+
+import pytest
+
+from cernvm.core.digest import Algorithm
+from cernvm.core.errors import SpaceError
+from cernvm.fs.cache import (
+    Breadcrumb,
+    ContentKey,
+    DiskBreadcrumbs,
+    DiskCache,
+    MemoryBreadcrumbs,
+    MemoryCache,
+)
+from cernvm.fs.format.compress import Compression
+
+QUOTA = 100_000
+
+
+@pytest.fixture(params=["memory", "disk"])
+def cache(request, tmp_path):
+    one = (
+        MemoryCache(quota_bytes=QUOTA)
+        if request.param == "memory"
+        else DiskCache(tmp_path / "cache", quota_bytes=QUOTA)
+    )
+    yield one
+    one.close()
+
+
+def key(number, compression=Compression.ZLIB):
+    return ContentKey(Algorithm.SHAKE128.digest(str(number).encode()), compression)
+
+
+def put(cache, number, size=10_000, compression=Compression.ZLIB):
+    data = bytes([number % 256]) * size
+    draft = cache.draft(key(number, compression))
+    draft.write(data[: size // 2])
+    draft.write(data[size // 2 :])
+    return draft.commit()
+
+
+def holds(cache, number):
+    return cache.open(key(number)) is not None
+
+
+def test_what_was_committed_can_be_read(cache):
+    put(cache, 7)
+
+    content = cache.open(key(7))
+    assert content.size_bytes == 10_000
+    assert content.pread(9_990, 100) == b"\7" * 10
+    assert content.pread(20_000, 100) == b""
+
+
+def test_what_was_not_stored_is_not_there(cache):
+    assert not holds(cache, 1)
+
+
+def test_an_empty_object_is_content_too(cache):
+    put(cache, 1, size=0)
+
+    assert cache.open(key(1)).size_bytes == 0
+
+
+def test_a_draft_is_seen_by_nobody_before_it_is_committed(cache):
+    draft = cache.draft(key(1))
+    draft.write(b"half")
+
+    assert not holds(cache, 1)
+    draft.discard()
+    assert not holds(cache, 1)
+
+
+def test_discarding_after_the_commit_does_nothing(cache):
+    draft = cache.draft(key(1))
+    draft.write(b"whole")
+    draft.commit()
+    draft.discard()
+
+    assert holds(cache, 1)
+
+
+def test_the_same_object_stored_twice_is_one(cache):
+    put(cache, 1)
+    put(cache, 1)
+
+    assert cache.usage().used_bytes == 10_000
+
+
+def test_one_digest_under_two_compressions_is_two_contents(cache):
+    put(cache, 1, size=10)
+    put(cache, 1, size=20, compression=Compression.NONE)
+
+    assert cache.open(key(1)).size_bytes == 10
+    assert cache.open(key(1, Compression.NONE)).size_bytes == 20
+
+
+def test_over_the_quota_the_least_recently_used_half_goes(cache):
+    for number in range(10):
+        put(cache, number)
+    for number in (0, 1):
+        cache.open(key(number))
+
+    put(cache, 10)
+
+    assert [number for number in range(11) if holds(cache, number)] == [0, 1, 8, 9, 10]
+    assert cache.usage().used_bytes == QUOTA // 2
+
+
+def test_the_quota_is_never_exceeded(cache):
+    for number in range(50):
+        put(cache, number, size=7_000)
+        assert cache.usage().used_bytes <= QUOTA
+
+
+def test_pinned_content_stays(cache):
+    put(cache, 0)
+    cache.pin(key(0))
+    for number in range(1, 30):
+        put(cache, number)
+
+    assert holds(cache, 0)
+
+
+def test_after_as_many_unpins_content_may_go_again(cache):
+    put(cache, 0)
+    for step in (cache.pin, cache.pin, cache.unpin, cache.unpin):
+        step(key(0))
+    for number in range(1, 30):
+        put(cache, number)
+
+    assert not holds(cache, 0)
+
+
+def test_content_that_is_held_outlives_its_eviction(cache):
+    content = put(cache, 0)
+    for number in range(1, 30):
+        put(cache, number)
+
+    assert not holds(cache, 0)
+    assert content.pread(0, 3) == b"\0\0\0"
+
+
+def test_an_object_over_the_quota_is_refused_and_leaves_the_rest(cache):
+    put(cache, 1)
+    draft = cache.draft(key(2))
+
+    with pytest.raises(SpaceError):
+        draft.write(bytes(QUOTA + 1))
+    draft.discard()
+    assert holds(cache, 1)
+    assert not holds(cache, 2)
+
+
+def test_damaged_content_can_be_removed(cache):
+    put(cache, 1)
+    cache.evict(key(1))
+
+    assert not holds(cache, 1)
+    assert cache.usage().used_bytes == 0
+
+
+def test_many_threads_read_and_write(cache):
+    wrong = []
+
+    def work(seed):
+        for step in range(60):
+            number = (seed * 7 + step) % 20
+            content = cache.open(key(number)) or put(cache, number)
+            if content.pread(100, 10) != bytes([number]) * 10:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert not wrong
+    assert cache.usage().used_bytes <= QUOTA
+
+
+@pytest.fixture(params=["memory", "disk"])
+def breadcrumbs(request, tmp_path):
+    return MemoryBreadcrumbs() if request.param == "memory" else DiskBreadcrumbs(tmp_path / "c")
+
+
+def test_a_breadcrumb_is_found_again(breadcrumbs):
+    first = Breadcrumb(Algorithm.RMD160.digest(b"a"), 1_700_000_000, 3)
+    second = Breadcrumb(Algorithm.SHA1.digest(b"b"), 1_700_000_001, 4)
+    breadcrumbs.leave("a.b.c", first)
+    breadcrumbs.leave("a.b.c", second)
+
+    assert breadcrumbs.last_seen("a.b.c") == second
+    assert breadcrumbs.last_seen("d.e.f") is None
