@@ -12,7 +12,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,7 +40,9 @@ READY_TIMEOUT_S = 60.0
 READY = b"mounted "  # how the line begins that the child prints when its mount answers
 _LOOK_AGAIN_S = 0.02
 _LOG_LIMIT_BYTES = 4_000_000
-_LONGEST_WAIT_S = 30.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_STABLE_S = 60.0  # a mount that lived so long begins with the shortest wait again
+_PATIENCE_S = 5.0  # who needs a repository waits so long for the next attempt
 _STACKED_MOUNTS = 16
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,10 @@ class Mounted:
     generation: int
 
 
+def _waits_s() -> Iterator[float]:
+    return backoff_s(initial_s=_FIRST_WAIT_S, maximum_s=_LONGEST_WAIT_S)
+
+
 @dataclass(slots=True)
 class _Mount:
     """One repository's place and child; `lock` is held while the child is being started or stopped."""
@@ -74,11 +81,18 @@ class _Mount:
     log: Path
     child: subprocess.Popen[bytes] | None = None
     generation: int = 0
+    failure: CvmError | None = None  # of the last attempt
+    retry_at: float = 0.0  # not before this, on the monotonic clock
+    waits_s: Iterator[float] = field(default_factory=_waits_s)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
     def is_alive(self) -> bool:
         return self.child is not None and self.child.poll() is None
+
+    def postpone(self) -> None:
+        """Have the next attempt wait, each time longer."""
+        self.retry_at = time.monotonic() + next(self.waits_s)
 
 
 class RepositoryMounts:
@@ -146,8 +160,23 @@ class RepositoryMounts:
             raise NotFoundError("repository of this site", name) from None
         async with mount.lock:
             if not mount.is_alive:
-                await self._start(mount)
+                await self._start_when_due(mount)
         return Mounted(mount.place, mount.generation)
+
+    async def _start_when_due(self, mount: _Mount) -> None:
+        """Mount it, not before its wait is over; when that is long, say again why the last attempt failed."""
+        wait_s = mount.retry_at - time.monotonic()
+        if mount.failure is not None and wait_s > _PATIENCE_S:
+            raise UnavailableError(
+                mount.failure.what, advice=mount.failure.advice, retry_after_s=wait_s
+            )
+        await anyio.sleep(max(0, wait_s))
+        try:
+            await self._start(mount)
+        except CvmError as error:
+            mount.failure = error
+            mount.postpone()
+            raise
 
     async def _start(self, mount: _Mount) -> None:
         if self._group is None:
@@ -179,20 +208,23 @@ class RepositoryMounts:
     async def _watch(self, mount: _Mount) -> None:
         """Mount again whenever the child has died."""
         while True:
+            began = time.monotonic()
             await _wait_for_end(mount.child)
             log.error(
                 "repository.lost", extra=fields(repository=mount.export.name, log=str(mount.log))
             )
-            for wait_s in backoff_s(initial_s=0.5, maximum_s=_LONGEST_WAIT_S):
+            if time.monotonic() - began > _STABLE_S:
+                mount.waits_s = _waits_s()
+            mount.postpone()
+            while not mount.is_alive:
+                await anyio.sleep(max(0, mount.retry_at - time.monotonic()))
                 try:
                     await self.mounted(mount.export.name)
-                    break
                 except CvmError as error:
                     log.warning(
                         "repository.not_mounted",
                         extra=fields(repository=mount.export.name, error=error),
                     )
-                await anyio.sleep(wait_s)
 
     def _arguments(self, mount: _Mount) -> list[str]:
         export = mount.export

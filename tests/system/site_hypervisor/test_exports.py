@@ -87,7 +87,8 @@ async def test_a_dead_mount_is_mounted_again_as_the_next_generation(mounts, tree
 
 
 async def test_a_mount_that_cannot_come_back_yet_is_tried_until_it_does(mounts, tree, monkeypatch):
-    monkeypatch.setattr(exports, "backoff_s", lambda **_: iter([0.05] * 1000))
+    monkeypatch.setattr(exports, "_FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr(exports, "_LONGEST_WAIT_S", 0.1)
     async with mounts(tree) as repositories:
         first = await repositories.mounted(NAME)
         os.mkdir(f"{tree}.broken")
@@ -115,6 +116,17 @@ async def test_what_cannot_be_mounted_says_so_in_its_own_words(mounts):
             await repositories.mounted(NAME)
 
     assert caught.value.advice == "ask its owner to sign it anew"
+
+
+async def test_many_who_ask_for_what_just_failed_start_one_child(mounts, tree, monkeypatch):
+    monkeypatch.setattr(exports, "backoff_s", lambda **_: iter([60.0]))
+    os.mkdir(f"{tree}.broken")
+    async with mounts(tree) as repositories:
+        for _ in range(5):
+            with pytest.raises(UnavailableError, match="not now"):
+                await repositories.mounted(NAME)
+
+    assert len(starts(tree)) == 1
 
 
 async def test_a_mount_that_never_answers_is_given_up(mounts, monkeypatch):
