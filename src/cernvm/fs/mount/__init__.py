@@ -1,6 +1,36 @@
 """A mounted repository: the reader's view, served to the kernel, followed, recorded, and open to questions.
 
-Flow: `mount_repository` (`mounting.py`) opens the repository, attaches it by `fs/fuse` and serves it until it is
-unmounted; `view_operations.py` turns the view's errors into errno (`errno_of.py`); `follow.py` brings new revisions;
-`record.py` writes what others need to find the mount; `control.py` answers their questions.
+Values: `MountPlan`, `Source`, `LiveMount` (`mounting.py`), `MountRecord` (`record.py`), `Place` (`places.py`). Flow:
+`mount_repository` opens the repository, attaches it by `fs/fuse` and serves it until it is unmounted;
+`view_operations.py` turns the view's errors into errno (`errno_of.py`); `follow.py` brings new revisions; `control.py`
+answers what `ask` asks, also about a path (`explanation.py`). `background.py` starts a mount that outlives its command;
+`ending.py` ends one, dead or alive.
 """
+
+from cernvm.fs.mount.background import report_error, report_ready, start_in_background
+from cernvm.fs.mount.control import ask
+from cernvm.fs.mount.ending import unmount
+from cernvm.fs.mount.errno_of import ERRNOS, errno_of
+from cernvm.fs.mount.mounting import LiveMount, MountPlan, Source, mount_repository
+from cernvm.fs.mount.places import Place, find_place, resolve_point
+from cernvm.fs.mount.record import MountRecord, recorded_mount, recorded_mounts
+
+__all__ = [
+    "ERRNOS",
+    "LiveMount",
+    "MountPlan",
+    "MountRecord",
+    "Place",
+    "Source",
+    "ask",
+    "errno_of",
+    "find_place",
+    "mount_repository",
+    "recorded_mount",
+    "recorded_mounts",
+    "report_error",
+    "report_ready",
+    "resolve_point",
+    "start_in_background",
+    "unmount",
+]

@@ -1,6 +1,6 @@
 """A repository's view as the file system that a session serves: the same verbs, errors turned into errno.
 
-Every failure that a reader sees leaves one line in the log with its reason; a name that does not exist is none.
+The view itself logs, and keeps for `cvm why`, what went wrong at which path.
 """
 
 from __future__ import annotations
@@ -26,22 +26,17 @@ log = logging.getLogger(__name__)
 def _with_errno(
     verb: Callable[Concatenate[ViewOperations, int, P], T],
 ) -> Callable[Concatenate[ViewOperations, int, P], T]:
-    """Let only `OSError` and `MustWaitError` out of a verb about an inode."""
+    """Let only `OSError`, with an errno of our table, and `MustWaitError` out of a verb about an inode."""
 
     def translated(self: ViewOperations, inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return verb(self, inode, *args, **kwargs)
         except CvmError as error:
-            log.warning(
-                "read.failed",
-                extra=fields(
-                    verb=verb.__name__,
-                    inode=inode,
-                    kind=type(error).__name__,
-                    error=error.what,
-                ),
-            )
             raise OSError(errno_of(error), error.what) from error
+        except OSError as error:
+            # of our own files or sockets: its errno would tell the reader a wrong story
+            log.exception("request.failed", extra=fields(verb=verb.__name__, inode=inode))
+            raise OSError(errno.EIO, str(error)) from error
 
     return translated
 
@@ -94,9 +89,8 @@ class ViewOperations:
             return _at_hand(self._view.try_read(inode, offset, size_bytes))
         return self._view.read(inode, offset, size_bytes, patience)
 
-    @_with_errno
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
-        value = self._view.xattr(inode, name)
+        value = self._xattr_if_any(inode, name)
         if value is None:
             raise OSError(errno.ENODATA, "no such attribute")
         return value
@@ -112,6 +106,10 @@ class ViewOperations:
     def forget(self, inode: int, count: int) -> None:
         self._folders.discard(inode)  # the kernel gives all references back at once
         self._view.forget(inode, count)
+
+    @_with_errno
+    def _xattr_if_any(self, inode: int, name: bytes) -> bytes | None:
+        return self._view.xattr(inode, name)
 
     def _note(self, found: Attributes) -> None:
         if stat.S_ISDIR(found.mode):
