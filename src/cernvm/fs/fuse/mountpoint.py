@@ -229,7 +229,8 @@ def _run_helper(
 
 def _others_are_allowed() -> bool:
     with suppress(OSError):
-        return "user_allow_other" in _FUSE_CONF.read_text("utf-8", "replace").split()
+        lines = _FUSE_CONF.read_text("utf-8", "replace").splitlines()
+        return any(line.strip() == "user_allow_other" for line in lines)
     return False
 
 
