@@ -16,6 +16,7 @@ from cernvm.core.home import check_repository_name
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_QUOTED = re.compile(r"(['\"])(.*?)\1", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _PROXY = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:([0-9]{1,5}))?/?")
@@ -88,23 +89,17 @@ def accounts(text: str) -> tuple[Account, ...]:
 
 def environment(text: str) -> tuple[tuple[str, str], ...]:
     """`NAME=value`, separated by commas; a value may contain `=`, and commas inside quotes."""
-    lexer = shlex.shlex(text, posix=True)
-    lexer.whitespace, lexer.whitespace_split = ",\n", True
-    lexer.commenters = lexer.escape = ""
-    try:
-        items = [item.strip() for item in lexer]
-    except ValueError:
-        raise ValueError("a quote is not closed") from None
     found: dict[str, str] = {}
-    for number, item in enumerate(filter(None, items), start=1):
-        name, equals, value = item.partition("=")
+    for number, item in enumerate(_split_outside_quotes(text), start=1):
+        name, equals, raw = item.partition("=")
+        value = _QUOTED.sub(r"\2", raw.strip())
         if not equals or not _VARIABLE.fullmatch(name.strip()):
             raise ValueError(f"variable {number} is not NAME=value")
         if name.strip() in found:
             raise ValueError(f"variable {number} is given twice")
         if "\n" in value:
             raise ValueError(f"variable {number} has a line break")
-        found[name.strip()] = value.strip()
+        found[name.strip()] = value
     return tuple(found.items())
 
 
@@ -190,6 +185,23 @@ KINDS = {
         Kind("secret", "text on one line", secret),
     )
 }
+
+
+def _split_outside_quotes(text: str) -> list[str]:
+    """The pieces between commas and line ends that are not inside quotes; empty ones left out."""
+    pieces, quote, start = [], "", 0
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in ",\n":
+            pieces.append(text[start:place])
+            start = place + 1
+    pieces.append(text[start:])
+    if quote:
+        raise ValueError("a quote is not closed")
+    return [piece for piece in pieces if piece.strip()]
 
 
 def _items(text: str) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ def read_context(data: bytes) -> Reading:
             findings.extend(_read_section(section, sections, values.setdefault(name, {})))
         else:
             findings.append(_unknown_section(sections[0], schema))
+    findings.extend(_plugin_names(values, written, schema))
     disabled = values.get("amiconfig", {}).get("disabled_plugins", ())
     findings.extend(_disabled(written, disabled))
     for name in disabled:
@@ -174,6 +175,24 @@ def _about(
 
 def _short(value: str) -> str:
     return value if len(value) <= 60 else f"{value[:59]}…"
+
+
+def _plugin_names(
+    values: Mapping[str, Mapping[str, Any]], written: UserData, schema: Schema
+) -> Iterator[Finding]:
+    known = {*schema.sections, *schema.later_sections}
+    keys = (("plugins", Severity.WARNING), ("disabled_plugins", Severity.ERROR))
+    for key, severity in keys:
+        for name in values.get("amiconfig", {}).get(key, ()):
+            if name not in known:
+                yield Finding(
+                    _line_of(written, "amiconfig", key),
+                    severity,
+                    "names a section that does not exist",
+                    key=f"amiconfig.{key}",
+                    suggestion=did_you_mean(name, known),
+                    reader=Reader.GUEST,
+                )
 
 
 def _disabled(written: UserData, disabled: tuple[str, ...]) -> Iterator[Finding]:

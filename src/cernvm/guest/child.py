@@ -40,10 +40,10 @@ class CommandProcess:
             last, self.rest = self.rest, b""
             return [_printable(last)] if last else None
         *lines, self.rest = (self.rest + chunk).split(b"\n")
-        while len(self.rest) > _MAX_LINE_BYTES:
-            lines.append(self.rest[:_MAX_LINE_BYTES])
-            self.rest = self.rest[_MAX_LINE_BYTES:]
-        return [_printable(line) for line in lines]
+        if len(self.rest) > _MAX_LINE_BYTES:
+            lines.append(self.rest)
+            self.rest = b""
+        return [_printable(piece) for line in lines for piece in _pieces(line)]
 
 
 def start_command(launch: Launch) -> CommandProcess:
@@ -86,6 +86,11 @@ def start_command(launch: Launch) -> CommandProcess:
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     return CommandProcess(user, launch.command.argv[0], process, process.stdout)
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    starts = range(0, len(line), _MAX_LINE_BYTES)
+    return [line[start : start + _MAX_LINE_BYTES] for start in starts] or [b""]
 
 
 def _printable(line: bytes) -> str:

@@ -30,14 +30,18 @@ echo data > cvmfs/sft.cernvm.test/README
 mount --bind /dev dev
 eval "$2"
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 \
-    chroot . "$3" -m cernvm.guest.boot --metadata-url "$4" --wait-s 5
+    setpriv --bounding-set="$5" chroot . "$3" -m cernvm.guest.boot --metadata-url "$4" --wait-s 5
 """
+
+
+# what the container hypervisor leaves to an instance (docs/decisions/container-hypervisor.md)
+RIGHTS = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setuid,+setgid,+setpcap,+net_bind_service,+sys_chroot"
 
 
 class Machine:
     """A running private system; paths are as it sees them."""
 
-    def __init__(self, tmp_path, url, prepare):
+    def __init__(self, tmp_path, url, prepare, rights):
         if os.geteuid() != 0:
             missing("root, to make a private system")
         self.console_path = tmp_path / "console"
@@ -46,7 +50,7 @@ class Machine:
         with self.console_path.open("wb") as console:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--",
-                 "sh", "-c", SCRIPT, "sh", str(root), prepare, sys.executable, url],
+                 "sh", "-c", SCRIPT, "sh", str(root), prepare, sys.executable, url, rights],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.root_below = root / "root"
@@ -103,10 +107,10 @@ def start(tmp_path):
     """Start a private system whose metadata service is at `url`; `prepare` is shell, run in its root."""
     running = []
 
-    def begin(url, prepare=""):
+    def begin(url, prepare="hostname worker-1.cernvm.test", rights=RIGHTS):
         folder = tmp_path / str(len(running))
         folder.mkdir()
-        running.append(Machine(folder, url, prepare))
+        running.append(Machine(folder, url, prepare, rights))
         return running[-1]
 
     yield begin

@@ -33,7 +33,10 @@ def user_data(command):
 
 def script(text, quote):
     """Shell that puts a program at /opt/command, inside."""
-    return f"printf %s {quote('#!/bin/sh' + chr(10) + text)} > opt/command; chmod 755 opt/command"
+    program = quote(f"#!/bin/sh\n{text}")
+    return (
+        f"hostname worker-1.cernvm.test; printf %s {program} > opt/command; chmod 755 opt/command"
+    )
 
 
 def test_an_instance_plays_its_role(start, quote):
@@ -200,6 +203,22 @@ def test_a_command_that_cannot_start_is_loud(start, command, reason):
         machine.wait_for(f"CONTEXT FAILED: {command} cannot be started: {reason}")
 
         assert json.loads(machine.read("/var/lib/cernvm/status.json"))["state"] == "failed"
+
+
+def test_an_instance_takes_its_name_where_it_may(start):
+    with metadata_service(b"[hostname]\nhostname = mine.example.org\n") as server:
+        machine = start(server.url, rights="+all")
+        machine.wait_for("context.applied")
+
+        assert machine.run("hostname") == "mine.example.org\n"
+
+
+def test_a_name_that_the_site_does_not_allow_is_a_failure_with_advice(start):
+    with metadata_service(b"[hostname]\nhostname = mine.example.org\n") as server:
+        machine = start(server.url)
+        machine.wait_for("CONTEXT FAILED: failed: hostname")
+
+    assert "its site names it; leave [hostname] out" in machine.console
 
 
 def test_the_commands_output_cannot_pretend_to_be_process_1(start, quote):

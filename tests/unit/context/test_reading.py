@@ -129,6 +129,13 @@ def test_a_disabled_section_is_not_applied():
     assert "disabled" in reading.findings[0].message
 
 
+def test_a_section_disabled_by_a_wrong_name_is_an_error():
+    first = of("[amiconfig]\nplugins = cernvm\ndisabled_plugins = pilto\n").findings[0]
+
+    assert (first.line, first.severity) == (3, Severity.ERROR)
+    assert first.suggestion == "did you mean pilot?"
+
+
 def test_bytes_that_are_no_text_are_one_finding():
     reading = read_context(b"[cernvm]\n\xff\n")
 
