@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import anyio
@@ -14,7 +16,7 @@ from cernvm.site.exports import Export, RepositoryMounts
 from conftest import missing
 from system.site_hypervisor.roots import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.anyio  # for the async ones
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_cvm.py")))
 NAME = "sft.cernvm.test"
 
@@ -160,6 +162,44 @@ async def test_another_repository_is_not_found(mounts, tree):
     async with mounts(tree) as repositories:
         with pytest.raises(NotFoundError):
             await repositories.mounted("other.cernvm.test")
+
+
+SITE = """
+import sys, anyio
+from pathlib import Path
+from cernvm.site.exports import Export, RepositoryMounts
+
+async def main(folder, tree, command):
+    exports = [Export("sft.cernvm.test", tree, Path("key.pub"))]
+    folders = {"folder": folder / "mounts", "cache": folder, "log_folder": folder}
+    async with RepositoryMounts(exports, **folders, command=command) as mounts:
+        await mounts.mounted("sft.cernvm.test")
+        print("ready", flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main, Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+"""
+
+
+def test_children_die_with_their_site(tree, tmp_path):
+    command = ["unshare", "-m", sys.executable, "-c", SITE, tmp_path, tree, *FAKE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as site:
+        assert site.stdout.readline() == b"ready\n"
+        (child,) = starts(tree)
+
+        site.kill()
+
+    deadline = time.monotonic() + 5
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _mounts_at(path):

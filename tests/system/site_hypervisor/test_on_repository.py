@@ -12,7 +12,10 @@ from system.site_hypervisor.roots import bash, eventually
 
 pytestmark = pytest.mark.anyio
 OS = "os.cernvm.test"
-SAY = "cat {etc,cvmfs/os.cernvm.test/etc}/os; ls /root; touch /root/mine; echo ready; trap 'exit 0' TERM; sleep 60 & wait"
+SAY = """
+cat /etc/os /cvmfs/os.cernvm.test/etc/os; ls /root; touch /root/mine
+echo ready; trap 'exit 0' TERM; sleep 60 & wait
+"""
 
 
 @pytest.fixture
