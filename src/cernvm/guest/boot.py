@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     machine = LocalMachine()
 
     def work() -> Contextualized:
-        return contextualize(sources, machine, SystemClock(), budget_s=options.wait_s)
+        # the status belongs to process 1, which knows the command too
+        return contextualize(
+            sources, machine, SystemClock(), budget_s=options.wait_s, record=not options.once
+        )
 
     if options.once:
         sys.exit(0 if work().status.state is State.DONE else 1)

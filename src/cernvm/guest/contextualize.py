@@ -28,16 +28,23 @@ class Contextualized:
 
 
 def contextualize(
-    sources: Sequence[Source], machine: Machine, clock: Clock, *, budget_s: float = SEARCH_BUDGET_S
+    sources: Sequence[Source],
+    machine: Machine,
+    clock: Clock,
+    *,
+    budget_s: float = SEARCH_BUDGET_S,
+    record: bool = True,
 ) -> Contextualized:
-    """Make the machine play the role its user-data gives it; the status file says how it went.
+    """Make the machine play the role its user-data gives it; if `record`, the status file says how it went.
 
     Errors: `OSError` when not even the status can be written.
     """
     begin = clock.monotonic()
-    write_status(Status(State.SEARCHING), machine)
+    if record:
+        write_status(Status(State.SEARCHING), machine)
     done = _contextualize(sources, machine, clock, budget_s, begin)
-    write_status(done.status, machine)
+    if record:
+        write_status(done.status, machine)
     log.log(
         logging.INFO if done.status.state is State.DONE else logging.ERROR,
         "context.applied" if done.status.state is State.DONE else "context.failed",

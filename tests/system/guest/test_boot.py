@@ -111,6 +111,9 @@ def test_the_second_apply_changes_nothing(start, quote):
         again = machine.run(f"{PYTHON} -m cernvm.guest.boot --once --metadata-url {server.url}")
         after = machine.run("find /etc /home -printf '%p %m %U %G %i %T@\\n' | sort")
 
+        status = json.loads(machine.read("/var/lib/cernvm/status.json"))
+
+    assert status["command"]["state"] == "running"
     assert "outcome=changed" not in again
     assert again.count("outcome=unchanged") == 9
     assert after == before
