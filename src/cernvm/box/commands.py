@@ -41,12 +41,13 @@ class Commands:
 
     home: Home
     error_kinds: ErrorKinds
+    region: str = "local"
     services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self, *words: str | Path, deadline_s: float = COMMAND_DEADLINE_S) -> str:
         """Run one command; returns what it printed on stdout. Errors: the command's own; `DeadlineError`."""
         with subprocess.Popen(
-            [*cvm(), *map(str, words)],
+            [*cvm(), "--region", self.region, *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -66,7 +67,8 @@ class Commands:
 
     def json(self, *words: str | Path, deadline_s: float = COMMAND_DEADLINE_S) -> Any:
         """Run one command with `--json`; returns the document. Errors: also `FormatError`."""
-        text = self.run(*words, "--json", deadline_s=deadline_s)
+        end = words.index("--") if "--" in words else len(words)  # what follows belongs to a job
+        text = self.run(*words[:end], "--json", *words[end:], deadline_s=deadline_s)
         try:
             return json.loads(text)
         except ValueError:
@@ -75,22 +77,26 @@ class Commands:
             ) from None
 
     def start(self, service: str, *words: str, is_ready: Callable[[], bool] | None = None) -> str:
-        """Start a service and return its address once it listens; with `is_ready`, once that is so.
+        """Start a service and return its address (empty for an agent, which has none) once it has recorded itself.
+
+        With `is_ready`, once that is so.
 
         Errors: the command's own when it ends; `DeadlineError`.
         """
         log_file = ensure_folder(self.home.log) / f"{service}.log"
         begin = log_file.stat().st_size if log_file.exists() else 0
-        child = start_child([*cvm(), *words], log=log_file, env=self._environment())
+        child = start_child(
+            [*cvm(), "--region", self.region, *words], log=log_file, env=self._environment()
+        )
         self.services[service] = child
         deadline = Deadline.after(SERVICE_DEADLINE_S)
         while not deadline.has_passed:
             if child.poll() is not None:
                 raise self._error(child.returncode, _tail(log_file, begin), words)
             record = read_record(self.home.run / f"{service}.json")
-            address = record.address if record and record.pid == child.pid else ""
-            if address if is_ready is None else is_ready():
-                return address
+            is_recorded = record is not None and record.pid == child.pid
+            if is_recorded if is_ready is None else is_ready():
+                return record.address if record is not None else ""
             time.sleep(_POLL_S)
         raise DeadlineError(
             f"starting cvm {' '.join(words[:2])}",

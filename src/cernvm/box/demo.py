@@ -22,7 +22,7 @@ from cernvm.box.report import Report, StepTaken, write_report
 from cernvm.box.screen import Screen
 from cernvm.box.steps import STEPS
 from cernvm.box.story import Options, Story, job_rows
-from cernvm.box.sweep import sweep
+from cernvm.box.sweep import REGION, sweep
 from cernvm.core import linux
 from cernvm.core.errors import CvmError
 from cernvm.core.home import Home
@@ -45,7 +45,7 @@ def run_demo(
     no mount is left. Concurrency: the main thread of a process with no other, holding `preflight.only_one`.
     """
     prepare(home)
-    story = Story(home, options, Commands(home, error_kinds), screen)
+    story = Story(home, options, Commands(home, error_kinds, REGION), screen)
     try:
         report = _tell(story)
         before_end()
@@ -75,7 +75,7 @@ def end(story: Story) -> None:
     """Terminate the instances while there is a site to do it, then stop all services."""
     try:
         if story.instances and "site" in story.commands.services:
-            story.json("terminate", *story.instances, "--wait")
+            story.commands.json("terminate", *story.instances, "--wait")
     except CvmError as error:
         # they end with their site in any case
         log.warning("demo.instances_not_terminated", extra=fields(error=str(error)))

@@ -44,8 +44,8 @@ def publish(commands: Commands, name: str, release: Release, note: Progress) -> 
         path, json.dumps(asdict(Publication(release.digest, revision, time.time()))).encode()
     )
     result = (
-        f"revision {revision}: {done['files']:,} files, {format_bytes(done['bytes_in'])} in, "
-        f"{format_bytes(done['bytes_stored'])} stored"
+        f"revision {revision}: {done['files']:,} files, {format_bytes(done['read_bytes'])} in, "
+        f"{format_bytes(done['stored_bytes'])} stored"
     )
     return result, f"{name} revision {revision}"
 

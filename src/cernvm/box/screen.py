@@ -49,7 +49,9 @@ class Screen:
         heading = Text.assemble((f"{number}/{total} ", "dim"), (name, "bold"))
         self._console.print(heading)
         for command in commands:
-            self._console.print(Padding(Text(f"$ {command}", style="cyan"), (0, 0, 0, _INDENT)))
+            # wrapped by the terminal, not by us, so that it can be copied
+            line = Text(f"{' ' * _INDENT}$ {command}", style="cyan")
+            self._console.print(line, soft_wrap=True)
         self._note, self._table, self._began = "", None, time.monotonic()
         if not self._console.is_terminal:
             yield

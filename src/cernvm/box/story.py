@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from cernvm.box.commands import Commands
 from cernvm.box.namespace import in_user_namespace, isolate_network
@@ -69,10 +68,6 @@ class Story:
     outputs: list[Output] = field(default_factory=list)
     plots: list[Path] = field(default_factory=list)
 
-    def json(self, *words: str | Path) -> Any:
-        """One command's answer as JSON."""
-        return self.commands.json("--region", REGION, *words)
-
     @property
     def releases(self) -> Path:
         """Where the trees are built."""
@@ -115,7 +110,7 @@ def serve(story: Story) -> str:
     )
     story.commands.run("bus", "account", ACCOUNT)
     _start(story, "site", "site", "serve", "--config", str(write_site_config(story)), "--port", "0")
-    story.ami = next(row["ami"] for row in story.json("ls", "-i") if row["name"] == IMAGE)
+    story.ami = next(row["ami"] for row in story.commands.json("ls", "-i") if row["name"] == IMAGE)
     forget_earlier_demos(story)
     return f"{len(story.commands.services)} services, on this machine's loopback only"
 
@@ -146,10 +141,10 @@ def write_site_config(story: Story) -> Path:
 
 def forget_earlier_demos(story: Story) -> None:
     """End the instances and cancel the jobs of demos that were killed; those of others stay."""
-    left = [row["id"] for row in story.json("ls") if NAME in row["group"].split(",")]
+    left = [row["id"] for row in story.commands.json("ls") if NAME in row["group"].split(",")]
     if left:
         story.screen.note(f"ending {len(left)} instances of an earlier demo")
-        story.json("terminate", *left, "--wait")
+        story.commands.json("terminate", *left, "--wait")
     jobs = [job.id for job in _queue_jobs(story) if job.name == NAME and not job.state.is_final]
     if jobs:
         story.commands.run("job", "cancel", *jobs)
@@ -166,11 +161,11 @@ def install_template(story: Story) -> str:
 def start_instances(story: Story) -> str:
     """Start contextualized instances and wait until they run."""
     began = time.monotonic()
-    rows = story.json("run", *run_words(story))
+    rows = story.commands.json("run", *run_words(story))
     story.instances = [row["id"] for row in rows]
     deadline = Deadline.after(INSTANCE_DEADLINE_S)
     while True:
-        rows = story.json("ls", *story.instances)
+        rows = story.commands.json("ls", *story.instances)
         story.screen.rows(("rid", "id", "owner", "group", "address", "state", "type"), rows)
         states = {row["state"] for row in rows}
         if states == {"running"}:
@@ -203,7 +198,7 @@ def run_words(story: Story) -> list[str]:
 
 def run_jobs(story: Story) -> str:
     """Submit the jobs and follow them until each is done or has failed."""
-    submitted = story.json("job", "submit", *submit_words(story))
+    submitted = story.commands.json("job", "submit", *submit_words(story))
     ids = [row["id"] for row in submitted]
     options = story.options
     deadline = Deadline.after(JOB_DEADLINE_S + options.jobs * options.events / SLOWEST_EVENTS_PER_S)

@@ -14,11 +14,12 @@ SUBORDINATE = 300_000
 # bind the user's own node and account files over the host's, in this namespace only, then become that user
 _BECOME = """
 set -e
-[ "$1" = none ] || mount --bind "$1" /dev/fuse
-mount --bind "$2/passwd" /etc/passwd
-mount --bind "$2/group" /etc/group
-mount --bind "$2/subuid" /etc/subuid
-mount --bind "$2/subuid" /etc/subgid
+mount --bind "$1/fuse" /dev/fuse
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1/group" /etc/group
+mount --bind "$1/subuid" /etc/subuid
+mount --bind "$1/subuid" /etc/subgid
+eval "$2"
 shift 2
 exec setpriv --reuid 4242 --regid 4242 --clear-groups --reset-env "$@"
 """
@@ -42,23 +43,27 @@ class OrdinaryUser:
             text = Path(f"/etc/{name}").read_text()
             (folder / name).write_text(f"{text}{row}\n")
         self.lend(65536)
+        self.prelude = ""
 
     def lend(self, count):
         (self.folder / "subuid").write_text(f"tester:{SUBORDINATE}:{count}\n")
 
     def start(self, *command, **options):
-        fuse = options.pop("fuse", self.fuse)
         env = {
             "HOME": str(self.home),
             "CVM_HOME": str(self.home / "cvm"),
-            "PATH": os.environ["PATH"],
+            "PATH": options.pop("path", os.environ["PATH"]),
         }
         env |= {
             key: value
             for key, value in os.environ.items()
             if "proxy" in key.lower() or key.startswith("PIP_")
         }
-        inside = ["env", *(f"{key}={value}" for key, value in env.items()), *map(str, command)]
+        inside = [
+            "/usr/bin/env",
+            *(f"{key}={value}" for key, value in env.items()),
+            *map(str, command),
+        ]
         return subprocess.Popen(
             [
                 "unshare",
@@ -69,8 +74,8 @@ class OrdinaryUser:
                 "-c",
                 _BECOME,
                 "sh",
-                fuse,
                 self.folder,
+                self.prelude,
                 *inside,
             ],
             stdout=subprocess.PIPE,
