@@ -1,6 +1,6 @@
 # A worker that generates events: it asks the job manager for jobs and runs them from /cvmfs.
 #
-# cvm run AMI --template evgen:2 BUS_SERVER=10.77.0.1:5222 BUS_JID=pilot@grid.test BUS_PASSWORD=… JOB_MANAGER=jobs@grid.test
+# cvm run AMI --template evgen:2 BUS_SERVER=10.77.0.1:5222 BUS_JID=pilot@grid.test BUS_PASSWORD=@FILE JOB_MANAGER=jobs@grid.test
 [cernvm]
 organisations = evgen
 repositories = sft.cernvm.test

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from cernvm.core.errors import CvmError, InvalidInputError
 RUN_COLUMNS = ["rid", "owner", "group", "id", "ami", "dns", "state", "key", "index", "type"]
 LS_COLUMNS = ["id", "rid", "owner", "group", "dns", "state", "key", "type"]
 IMAGE_COLUMNS = ["ami", "location", "state", "visibility", "arch", "type"]
+MAX_VALUE_BYTES = 64 * 1024  # of one variable read from a file
 FOLLOW_POLL_S = 1.0
 
 T = TypeVar("T")
@@ -96,7 +97,8 @@ def run(
 ) -> None:
     """Start contextualized instances of AMI, an image's id or name.
 
-    KEY=VALUE are the variables of the templates; INDEX counts each template's instances from 1.
+    KEY=VALUE are the variables of the templates; INDEX counts each template's instances from 1. KEY=@FILE takes the
+    value from a file: a secret is no argument, since everybody on the machine can read those.
     """
     if sum(given is not None for given in (user_data, user_data_file, template)) > 1:
         raise click.UsageError("choose one of --user-data, --user-data-file and --template")
@@ -106,7 +108,7 @@ def run(
         raise click.UsageError("with --template, write the count behind the name: NAME:COUNT")
     least, most = parse_count(count or "1")
     templates = _read_templates(edge, template)
-    values = parse_variables(variables)
+    values = _read_values(parse_variables(variables))
     data = _read_user_data(user_data, user_data_file)
 
     async def start(cloud: Cloud) -> tuple[list[Instance], CvmError | None]:
@@ -234,6 +236,19 @@ def _read_templates(edge: Edge, text: str | None) -> list[tuple[TemplateOrder, s
     return [
         (order, read_template(find_template(order.name, path))) for order in parse_templates(text)
     ]
+
+
+def _read_values(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables, each `@FILE` replaced by that file's text without the line's end."""
+    values = dict(variables)
+    for key, value in variables.items():
+        if value.startswith("@"):
+            with Path(value[1:]).open("rb") as file:
+                raw = file.read(MAX_VALUE_BYTES + 1)
+            if len(raw) > MAX_VALUE_BYTES:
+                raise InvalidInputError(f"{value[1:]}: larger than {MAX_VALUE_BYTES} bytes")
+            values[key] = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
+    return values
 
 
 def _read_user_data(text: str | None, path: Path | None) -> bytes:
