@@ -1,5 +1,6 @@
 """Markers by folder, the data folder every test gets, and the watch for leaks."""
 
+import contextlib
 import os
 import random
 import subprocess
@@ -97,15 +98,15 @@ def no_leaks(request, tmp_path):
 
 
 def _children():
-    """(pid, command) of this process's live direct children."""
-    task = Path("/proc/self/task")
-    pids = [pid for thread in task.iterdir() for pid in (thread / "children").read_text().split()]
+    """(pid, command) of this process's live direct children; threads and children may end while we look."""
     found = set()
-    for pid in pids:
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if command:
-            found.add((pid, command[:200]))
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            for pid in (thread / "children").read_text().split():
+                with contextlib.suppress(OSError):
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    if command:
+                        found.add(
+                            (pid, command.replace(b"\0", b" ").decode(errors="replace")[:200])
+                        )
     return found
