@@ -46,10 +46,10 @@ def with_account(
     Errors: `ExistsError` when the name is a system's account or has another group; `InvalidInputError` when the
     files cannot be read or no number is free.
     """
-    files, gid = _with_group(files, account.group)
     row = _find(files.passwd, account.user)
+    uid = _free_id(files)
+    files, gid = _with_group(files, account.group, uid)
     if row is None:
-        uid = _free_id(files)
         home = f"/home/{account.user}"
         line = f"{account.user}:x:{uid}:{gid}::{home}:{shell}"
         files = replace(files, passwd=_append(files.passwd, line))
@@ -66,15 +66,14 @@ def find_login(passwd: str, user: str) -> Login | None:
     return _login(row) if row else None
 
 
-def _with_group(files: AccountFiles, name: str) -> tuple[AccountFiles, int]:
+def _with_group(files: AccountFiles, name: str, free_id: int) -> tuple[AccountFiles, int]:
     row = _find(files.group, name)
     if row is not None:
         return files, _number(row[2], name)
-    gid = _free_id(files)
-    files = replace(files, group=_append(files.group, f"{name}:x:{gid}:"))
+    files = replace(files, group=_append(files.group, f"{name}:x:{free_id}:"))
     if files.gshadow is not None and _find(files.gshadow, name) is None:
         files = replace(files, gshadow=_append(files.gshadow, f"{name}:!::"))
-    return files, gid
+    return files, free_id
 
 
 def _existing(row: list[str], account: Account, gid: int) -> Login:

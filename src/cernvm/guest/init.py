@@ -147,7 +147,7 @@ class Init:
     def _command_ended(self, command: CommandProcess, exit_status: int) -> None:
         command.process.returncode = exit_status  # reaped here, so Popen must not wait for it
         log.log(
-            logging.INFO if exit_status == 0 else logging.ERROR,
+            logging.INFO if exit_status == 0 or self._end else logging.ERROR,
             "command.ended",
             extra=fields(user=command.user, program=command.program, exit_status=exit_status),
         )
@@ -172,13 +172,13 @@ class Init:
         deadline = time.monotonic() + GRACE_S
         self._signal_all(signal.SIGTERM)
         self._signal_all(signal.SIGCONT)
-        while self._has_children() and (left_s := deadline - time.monotonic()) > 0:
+        while self._is_busy() and (left_s := deadline - time.monotonic()) > 0:
             self._wait(wakeup, timeout_s=min(left_s, 0.5))
-        if self._has_children():
+        if self._is_busy():
             log.warning("init.killing")
             self._signal_all(signal.SIGKILL)
             kill_deadline = time.monotonic() + 0.5
-            while self._has_children() and (left_s := kill_deadline - time.monotonic()) > 0:
+            while self._is_busy() and (left_s := kill_deadline - time.monotonic()) > 0:
                 self._wait(wakeup, timeout_s=min(left_s, 0.1))
         self._wait(wakeup, timeout_s=0)  # last words
 
@@ -191,10 +191,16 @@ class Init:
         except ProcessLookupError:
             pass
 
-    def _has_children(self) -> bool:
+    def _is_busy(self) -> bool:
+        """Whether anything is left to wait for: any child of process 1, else the command's process group."""
         self._reap()
         try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+            if os.getpid() == 1:
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            elif self.command:
+                os.killpg(self.command.process.pid, 0)
+            else:
+                return False
+        except (ChildProcessError, ProcessLookupError):
             return False
         return True

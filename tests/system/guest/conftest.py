@@ -41,7 +41,7 @@ RIGHTS = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setuid,+setgid,+setpc
 class Machine:
     """A running private system; paths are as it sees them."""
 
-    def __init__(self, tmp_path, url, prepare, rights):
+    def __init__(self, tmp_path, url, prepare, rights, kinds):
         if os.geteuid() != 0:
             missing("root, to make a private system")
         self.console_path = tmp_path / "console"
@@ -49,7 +49,7 @@ class Machine:
         root.mkdir()
         with self.console_path.open("wb") as console:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--",
+                ["unshare", "--mount", *kinds, "--uts", "--ipc", "--fork", "--kill-child", "--",
                  "sh", "-c", SCRIPT, "sh", str(root), prepare, sys.executable, url, rights],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -107,10 +107,10 @@ def start(tmp_path):
     """Start a private system whose metadata service is at `url`; `prepare` is shell, run in its root."""
     running = []
 
-    def begin(url, prepare="hostname worker-1.cernvm.test", rights=RIGHTS):
+    def begin(url, prepare="hostname worker-1.cernvm.test", rights=RIGHTS, kinds=("--pid",)):
         folder = tmp_path / str(len(running))
         folder.mkdir()
-        running.append(Machine(folder, url, prepare, rights))
+        running.append(Machine(folder, url, prepare, rights, kinds))
         return running[-1]
 
     yield begin

@@ -1,10 +1,12 @@
 """Process 1 of a real, private system: it applies its context, runs the command, reaps, and ends everything."""
 
 import json
+import os
 import re
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +152,29 @@ def test_the_deaf_are_killed_within_five_seconds(start, quote):
 
         assert machine.end() < 5
     assert "init.killing" in machine.console
+
+
+def test_an_init_that_is_not_process_1_ends_what_it_started_and_nothing_else(start, quote):
+    busy = "(while :; do sleep 0.05; done) & trap 'echo bye; exit 0' TERM; echo ready; wait"
+    bystander = "sleep 30 & echo bystander $!; "
+    with metadata_service(user_data("/opt/command")) as server:
+        machine = start(server.url, bystander + script(busy, quote), kinds=())
+        machine.wait_for(r"pilot\| ready")
+        other = int(machine.wait_for(r"bystander (\d+)")[1])
+        command = int(machine.wait_for(r"command.started .*pid=(\d+)")[1])
+
+        assert machine.end() < 2
+        assert not [path for path in Path("/proc").glob("[0-9]*/stat") if _session(path) == command]
+        assert Path(f"/proc/{other}").exists()
+        os.kill(other, signal.SIGKILL)
+    assert "pilot| bye" in machine.console
+
+
+def _session(stat):
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[3])
+    except OSError:
+        return 0
 
 
 def test_a_signal_while_looking_for_a_context_ends_it_at_once(start):

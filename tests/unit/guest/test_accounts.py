@@ -25,8 +25,8 @@ def add(files, user, group, password="", shell="/bin/sh", today=20000):
 def test_a_new_account_gets_the_first_number_free_for_users_and_groups():
     files, login = add(FILES, "pilot", "evgen")
 
-    assert login == Login("pilot", 1003, 1002, "/home/pilot")
-    assert files.passwd == FILES.passwd + "pilot:x:1003:1002::/home/pilot:/bin/sh\n"
+    assert login == Login("pilot", 1002, 1002, "/home/pilot")
+    assert files.passwd == FILES.passwd + "pilot:x:1002:1002::/home/pilot:/bin/sh\n"
     assert files.group == FILES.group + "evgen:x:1002:\n"
     assert files.gshadow == FILES.gshadow + "evgen:!::\n"
     assert files.shadow == FILES.shadow + "pilot:!:20000:0:99999:7:::\n"
@@ -77,7 +77,7 @@ def test_a_damaged_line_is_an_error(line):
 def test_files_without_a_last_line_end_stay_right():
     files, _ = add(AccountFiles("root:x:0:0::/:/bin/sh", "", ""), "a", "a")
 
-    assert files.passwd == "root:x:0:0::/:/bin/sh\na:x:1001:1000::/home/a:/bin/sh\n"
+    assert files.passwd == "root:x:0:0::/:/bin/sh\na:x:1000:1000::/home/a:/bin/sh\n"
     assert files.gshadow is None
 
 

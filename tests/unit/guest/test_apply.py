@@ -57,9 +57,9 @@ def test_a_plan_is_applied_whole(machine):
     assert applied.is_good
     assert machine.hostname == "w1.x"
     assert machine.read("/etc/hosts").startswith(b"::1 ip6-localhost\n# begin")
-    assert machine.look("/etc/cernvm/pilot.toml") == FileState(False, 0o600, 1001, 1000)
-    assert machine.look("/home/pilot") == FileState(True, 0o700, 1001, 1000)
-    assert machine.look("/home/pilot/.profile") == FileState(False, 0o644, 1001, 1000)
+    assert machine.look("/etc/cernvm/pilot.toml") == FileState(False, 0o600, 1000, 1000)
+    assert machine.look("/home/pilot") == FileState(True, 0o700, 1000, 1000)
+    assert machine.look("/home/pilot/.profile") == FileState(False, 0o644, 1000, 1000)
     assert machine.look("/etc/shadow") == FileState(False, 0o640, 0, 42)
     assert outcomes(applied)["command"] is Outcome.READY
 
