@@ -109,17 +109,21 @@ class Lifecycle:
     async def _advance(self, instance: Instance) -> None:
         """Take one instance one state further; a trouble with it is its own, never the site's."""
         try:
-            await self._guarded(lambda: self._step(instance), instance_id=instance.instance_id)
+            await self._guarded(
+                lambda: self._step(instance.instance_id), instance_id=instance.instance_id
+            )
         finally:
             self._busy.discard(instance.instance_id)
 
-    async def _step(self, instance: Instance) -> None:
+    async def _step(self, instance_id: str) -> None:
+        # read anew: the turn's view may be older than this instance's last task
+        instance = await to_thread.run_sync(self.state.instance, instance_id)
         if instance.state is State.PENDING:
             async with self._starts:
                 await self._start(instance)
         elif instance.state is State.SHUTTING_DOWN:
             await self._end(instance, instance.reason)
-        else:
+        elif instance.state is State.RUNNING:
             await self._watch(instance)
 
     async def _start(self, instance: Instance) -> None:
