@@ -132,8 +132,6 @@ def write_revision(
         history=history,
         reflog=repository.algorithm.digest(reflog),
     )
-    store.replace(REFLOG_PATH, reflog)
-    renew_whitelist(repository, store, now=now)
     letter = sign_manifest(signed, signing_key=signing_key)
     # a key that does not belong to the certificate must be found here, not by every client
     verify_manifest(
@@ -142,6 +140,8 @@ def write_revision(
         certificate=read_key(repository.keys.certificate),
         verifier=CryptographyVerifier(),
     )
+    renew_whitelist(repository, store, now=now)
+    store.replace(REFLOG_PATH, reflog)
     store.replace(MANIFEST_PATH, letter)
     return signed, stored_bytes
 

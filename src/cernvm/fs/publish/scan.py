@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from cernvm.core.errors import InvalidInputError, NotFoundError
+from cernvm.core.errors import InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import (
     DIRECTORY_SIZE_BYTES,
@@ -163,5 +163,3 @@ def _check_apart(tree: Path, store: ObjectStore) -> None:
                 f"the tree {tree} holds the repository's own storage {folder}",
                 advice="publish a folder beside it",
             )
-    if not tree.is_dir():
-        raise NotFoundError("folder", str(tree))

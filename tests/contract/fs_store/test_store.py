@@ -1,0 +1,108 @@
+"""What every object store must do."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cernvm.core.errors import InvalidInputError, NotFoundError, TransactionOpenError
+from cernvm.fs.store.local import LocalStore
+from cernvm.fs.store.memory import MemoryStore
+
+OBJECT = "data/d6/747d09595c52d420faa9d5df4a599138b639a8C"
+
+
+@pytest.fixture(params=["memory", "local"])
+def store(request, tmp_path):
+    return MemoryStore() if request.param == "memory" else LocalStore(tmp_path / "store")
+
+
+def test_what_was_put_is_there(store):
+    store.put(OBJECT, b"content")
+
+    assert store.has(OBJECT)
+    assert store.get(OBJECT) == b"content"
+    assert list(store.paths()) == [OBJECT]
+
+
+def test_putting_again_changes_nothing(store):
+    store.put(OBJECT, b"content")
+    store.put(OBJECT, b"content")
+
+    assert list(store.paths("data/d6/")) == [OBJECT]
+
+
+def test_root_documents_are_replaced(store):
+    store.replace(".cvmfspublished", b"old")
+    store.replace(".cvmfspublished", b"new")
+
+    assert store.get(".cvmfspublished") == b"new"
+
+
+def test_what_is_missing_is_named(store):
+    assert not store.has(OBJECT)
+    with pytest.raises(NotFoundError, match="747d09"):
+        store.get(OBJECT)
+
+
+def test_paths_are_found_by_prefix(store):
+    store.put(OBJECT, b"")
+    store.replace(".cvmfspublished", b"x")
+
+    assert set(store.paths()) == {OBJECT, ".cvmfspublished"}
+    assert list(store.paths("data/00")) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "data/../../x",
+        "data//x",
+        "..",
+        "data/txn/x",
+        "a\0b",
+        "a\n",
+        "data/./x",
+    ],
+)
+def test_paths_that_leave_the_store_are_refused(store, path):
+    for use in (store.get, store.has, lambda p: store.put(p, b""), lambda p: store.replace(p, b"")):
+        with pytest.raises(InvalidInputError):
+            use(path)
+
+
+def test_one_publisher_at_a_time(store):
+    with store.exclusive(), pytest.raises(TransactionOpenError), store.exclusive():
+        pass
+    with store.exclusive():
+        store.put(OBJECT, b"x")
+    assert store.has(OBJECT)
+
+
+def test_a_failed_publisher_lets_go(store):
+    with pytest.raises(KeyError), store.exclusive():
+        raise KeyError
+
+    with store.exclusive():
+        pass
+
+
+def test_another_process_holds_a_local_store(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    with store.exclusive():
+        code = (
+            "import sys; from pathlib import Path; from cernvm.fs.store.local import LocalStore\n"
+            "with LocalStore(Path(sys.argv[1])).exclusive(): pass"
+        )
+        child = subprocess.run(
+            [sys.executable, "-c", code, str(store.folder)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+
+    assert "TransactionOpenError" in child.stderr

@@ -1,0 +1,91 @@
+"""A store on a real disk: full disks, files lost with the power, leftovers."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cernvm.core.digest import Algorithm
+from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.store.local import LocalStore
+
+
+def object_of(data):
+    return object_path(Algorithm.SHA1.digest(data), ObjectKind.PLAIN)
+
+
+def test_leftovers_of_a_dead_publisher_are_swept(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    with store.exclusive():
+        pass
+    (store.folder / "data/txn/123-4-5").write_bytes(b"half an obj")
+
+    with store.exclusive():
+        assert [p.name for p in (store.folder / "data/txn").iterdir() if p.name[0].isdigit()] == []
+
+
+def test_objects_lost_with_the_power_are_not_believed_to_be_there(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path / "store")
+    with store.exclusive():
+        store.put(object_of(b"whole"), b"whole")
+        store.put(object_of(b"lost"), b"lost")
+    # the machine went down before anything was synced: the name is there, the content is not
+    (store.folder / object_of(b"lost")).write_bytes(b"")
+    (store.folder / "data/txn/unsynced").write_bytes(b"another-boot\n")
+
+    again = LocalStore(store.folder)
+    with again.exclusive():
+        assert again.has(object_of(b"whole"))
+        assert not again.has(object_of(b"lost"))
+        again.put(object_of(b"lost"), b"lost")
+        again.replace(".cvmfspublished", b"x")
+    assert not (store.folder / "data/txn/unsynced").exists()
+
+
+def test_a_published_store_has_no_doubts(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    with store.exclusive():
+        store.put(object_of(b"a"), b"a")
+        store.replace(".cvmfspublished", b"x")
+
+    assert not (store.folder / "data/txn/unsynced").exists()
+
+
+FULL_DISK = """\
+import sys
+from pathlib import Path
+from cernvm.core import linux
+from cernvm.core.errors import SpaceError
+from cernvm.fs.store.local import LocalStore
+folder = Path(sys.argv[1])
+linux.unshare(linux.CLONE_NEWNS)
+linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+linux.mount("tmpfs", folder, "tmpfs", options="size=1m")
+store = LocalStore(folder)
+with store.exclusive():
+    store.put("data/00/" + "0" * 38, bytes(1000))
+    try:
+        for number in range(20):
+            store.put(f"data/01/{number:038}", bytes(200_000))
+    except SpaceError as error:
+        print("SpaceError", error, error.advice)
+    left = [p.name for p in (folder / "data/txn").iterdir()]
+    print(sorted(left), store.get("data/00/" + "0" * 38) == bytes(1000))
+"""
+
+
+def test_a_full_disk_is_named_and_leaves_no_part(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root for a mount namespace")
+    child = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert "No space left on device" in child.stdout, child.stderr
+    assert "free some space" in child.stdout
+    assert "['publisher.lock', 'unsynced'] True" in child.stdout
