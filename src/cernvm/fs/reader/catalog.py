@@ -199,6 +199,8 @@ class _TimeLimit:
 
 def _open_database(content: Content) -> sqlite3.Connection:
     """A read-only connection; nothing may change the file, so nothing needs to be locked."""
+    if content.size_bytes == 0:
+        raise CatalogFormatError("it is empty", where="catalog")
     try:
         if content.path is None:
             connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)

@@ -27,7 +27,7 @@ from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.revision import Revision
 from cernvm.fs.reader.trace import Failure, Trace
 from cernvm.fs.reader.tree import Catalogs, Tree
-from cernvm.fs.reader.trusted import fetch_manifest
+from cernvm.fs.reader.trusted import TrustedSource
 from cernvm.net import Attempt, Fetcher
 
 MIN_TTL_S = 1
@@ -83,7 +83,6 @@ class Repository:
     ) -> None:
         self.name = name
         self.fetcher = fetcher
-        self.master_keys = tuple(master_keys)
         self.trace = Trace()
         self.objects = ObjectSource(fetcher, cache, self.trace)
         self.clock = clock
@@ -93,7 +92,7 @@ class Repository:
         self._cache = cache
         self._catalogs = Catalogs(self.objects, cache)
         self._breadcrumbs = breadcrumbs
-        self._verifier = verifier
+        self._source = TrustedSource(name, fetcher, self.objects, tuple(master_keys), verifier)
         self._revision: Revision | None = None
         self._confirmed_at: float | None = None
         self._reload_at = 0.0
@@ -162,12 +161,7 @@ class Repository:
         attempts: list[Attempt] = []
         current = self._revision
         try:
-            manifest = fetch_manifest(
-                self.name,
-                fetcher=self.fetcher,
-                objects=self.objects,
-                master_keys=self.master_keys,
-                verifier=self._verifier,
+            manifest = self._source.newest_manifest(
                 now=self.clock.now(),
                 known=self._newest_known(),
                 current_root=None if current is None else current.root_catalog,

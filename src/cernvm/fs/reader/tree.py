@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from cernvm.core.clock import Deadline
 from cernvm.core.digest import Digest
-from cernvm.core.errors import CatalogFormatError
+from cernvm.core.errors import CatalogFormatError, HostError
 from cernvm.core.log import fields
 from cernvm.fs.cache import Cache, Content, ContentKey
 from cernvm.fs.format.objects import ObjectKind
@@ -54,16 +54,21 @@ class Catalogs:
 
     def attach(self, mount: Mount, deadline: Deadline) -> Catalog:
         """The catalog, fetched if need be; a cached one that cannot be read may have rotted on disk: it is replaced."""
+        key = ContentKey(mount.digest)
+        self._cache.pin(key)  # until the catalog pins itself
         try:
-            if (catalog := self.try_attach(mount)) is not None:
-                return catalog
-        except CatalogFormatError as error:
-            log.warning("cache.damaged", extra=fields(catalog=str(mount.digest), error=str(error)))
-            self._cache.evict(ContentKey(mount.digest))
-        content = self._objects.get(
-            ContentKey(mount.digest), ObjectKind.CATALOG, deadline, limit_bytes=MAX_CATALOG_BYTES
-        )
-        return self._open(mount, content)
+            try:
+                if (catalog := self.try_attach(mount)) is not None:
+                    return catalog
+            except (CatalogFormatError, HostError) as error:
+                log.warning("cache.damaged", extra=fields(catalog=key.name, error=str(error)))
+                self._cache.evict(key)
+            content = self._objects.get(
+                key, ObjectKind.CATALOG, deadline, limit_bytes=MAX_CATALOG_BYTES
+            )
+            return self._open(mount, content)
+        finally:
+            self._cache.unpin(key)
 
     def is_cached(self, digest: Digest) -> bool:
         """Whether a catalog could be attached without the network."""
