@@ -58,7 +58,8 @@ SELECT_STATISTICS = "SELECT counter, value FROM statistics"
 _COLUMNS = ("hardlinks", "hash", "size", "mode", "mtime", "flags", "name", "symlink", "uid", "gid")
 _ADDED_COLUMNS = (("xattr", 2), ("mtimens", 7))  # name, schema revision that brought it
 _HASH_SHIFT, _COMPRESSION_SHIFT, _ALGORITHM_BITS = 8, 11, 0b111
-_ALGORITHMS_MASK = 0x3F00
+_KNOWN_FLAGS = sum(int(flag) for flag in EntryFlag)
+_SYMLINK = int(EntryFlag.SYMLINK)
 _PAIR = struct.Struct("<qq")
 _GROUP_SHIFT, _COUNT_MASK = 32, 0xFFFF_FFFF
 _MAX_CATALOG_REFERENCE = 200
@@ -113,7 +114,7 @@ def parse_entry(row: Row) -> Entry:
     """
     hardlinks, raw, size, mode, mtime, flags, name, symlink, uid, gid, xattr, mtime_ns = row
     name = _as_bytes(name, "name")
-    numbers = (hardlinks, size, mode, mtime, flags, uid, gid, mtime_ns or 0)
+    numbers = (hardlinks, size, mode, mtime, flags, uid, gid, 0 if mtime_ns is None else mtime_ns)
     if any(type(number) is not int for number in numbers):
         raise CatalogFormatError("a number is missing", where=f"entry {name[:80]!r}")
     group, count = (hardlinks >> _GROUP_SHIFT) & _COUNT_MASK, hardlinks & _COUNT_MASK
@@ -124,11 +125,11 @@ def parse_entry(row: Row) -> Entry:
         mtime_s=mtime,
         uid=uid & _COUNT_MASK,
         gid=gid & _COUNT_MASK,
-        flags=EntryFlag(flags & ~_ALGORITHMS_MASK & _KNOWN_FLAGS),
+        flags=flags & _KNOWN_FLAGS,
         mtime_ns=mtime_ns,
         digest=None if raw is None else _parse_raw(raw, flags),
         compression=_parse_compression(flags),
-        symlink=_as_bytes(symlink, "symlink") if flags & EntryFlag.SYMLINK else b"",
+        symlink=_as_bytes(symlink, "symlink") if flags & _SYMLINK else b"",
         hardlink_group=group,
         link_count=count,
         xattrs=NO_XATTRS if xattr is None else parse_xattrs(_as_bytes(xattr, "xattr")),
@@ -236,9 +237,6 @@ def format_properties(properties: Properties) -> list[tuple[str, Any]]:
     if properties.ttl_s is not None:
         rows.append(("TTL", str(properties.ttl_s)))
     return rows
-
-
-_KNOWN_FLAGS = sum(int(flag) for flag in EntryFlag)
 
 
 def _parse_raw(raw: object, flags: int) -> Digest:

@@ -45,7 +45,14 @@ class EntryKind(Enum):
     SPECIAL = EntryFlag.FILE | EntryFlag.SPECIAL
 
 
-KIND_BITS = EntryFlag.DIRECTORY | EntryFlag.FILE | EntryFlag.SYMLINK | EntryFlag.SPECIAL
+# plain numbers: an IntFlag's operators take a microsecond each, and there is an entry for every path
+_DIRECTORY = int(EntryFlag.DIRECTORY)
+_NESTED_MOUNTPOINT = int(EntryFlag.NESTED_MOUNTPOINT)
+_NESTED_ROOT = int(EntryFlag.NESTED_ROOT)
+_CHUNKED = int(EntryFlag.CHUNKED)
+_EXTERNAL = int(EntryFlag.EXTERNAL)
+_HIDDEN = int(EntryFlag.HIDDEN)
+_KIND_BITS = 0x1D  # directory, file, symlink, special
 _KIND_OF_FLAGS = {int(kind.value): kind for kind in EntryKind}
 _KIND_OF_MODE = {
     stat.S_IFDIR: EntryKind.DIRECTORY,
@@ -64,7 +71,7 @@ class Entry:
 
     Shape: `name` is raw bytes, empty for the repository's root only; `mode` is the whole st_mode; `digest` is that of
     the stored content, None for all but regular files and for most chunked ones; `symlink` the stored target, with
-    variables unexpanded; `hardlink_group` 0 for none, unique within one catalog.
+    variables unexpanded; `flags` are bits of `EntryFlag`; `hardlink_group` 0 for none, unique within one catalog.
     Units: `size` is bytes of content, of a link's target, 4096 for directories, and the Linux device number for
     character and block devices; `mtime_ns` is the nanosecond part, None where the writer recorded none.
     Errors: `CatalogFormatError` for what cannot stand in a directory.
@@ -76,7 +83,7 @@ class Entry:
     mtime_s: int
     uid: int
     gid: int
-    flags: EntryFlag
+    flags: int
     mtime_ns: int | None = None
     digest: Digest | None = None
     compression: Compression = Compression.ZLIB
@@ -90,9 +97,9 @@ class Entry:
             raise self._wrong("no file has such a name")
         if self.name in (b".", b".."):
             raise self._wrong("the name is reserved")
-        kind = _KIND_OF_FLAGS.get(self.flags & KIND_BITS)
+        kind = _KIND_OF_FLAGS.get(self.flags & _KIND_BITS)
         if kind is None or kind is not kind_of_mode(self.mode):
-            raise self._wrong(f"mode {self.mode:o} and flags {int(self.flags):#x} disagree")
+            raise self._wrong(f"mode {self.mode:o} and flags {self.flags:#x} disagree")
         if self.size < 0 or not 0 <= (self.mtime_ns or 0) < 10**9:
             raise self._wrong("size or time out of range")
         if self.symlink.find(b"\0") >= 0 or bool(self.symlink) < (self.kind is EntryKind.SYMLINK):
@@ -101,37 +108,37 @@ class Entry:
     @property
     def kind(self) -> EntryKind:
         """What stands here."""
-        return _KIND_OF_FLAGS[self.flags & KIND_BITS]
+        return _KIND_OF_FLAGS[self.flags & _KIND_BITS]
 
     @property
     def is_directory(self) -> bool:
         """Whether it may have children."""
-        return bool(self.flags & EntryFlag.DIRECTORY)
+        return self.flags & _DIRECTORY != 0
 
     @property
     def is_nested_mountpoint(self) -> bool:
         """Whether this row stands in a parent catalog and its contents in a nested one."""
-        return bool(self.flags & EntryFlag.NESTED_MOUNTPOINT)
+        return self.flags & _NESTED_MOUNTPOINT != 0
 
     @property
     def is_nested_root(self) -> bool:
         """Whether this row is the root of a nested catalog."""
-        return bool(self.flags & EntryFlag.NESTED_ROOT)
+        return self.flags & _NESTED_ROOT != 0
 
     @property
     def is_chunked(self) -> bool:
         """Whether the content is a list of chunks."""
-        return bool(self.flags & EntryFlag.CHUNKED)
+        return self.flags & _CHUNKED != 0
 
     @property
     def is_external(self) -> bool:
         """Whether the content lies outside the repository's store."""
-        return bool(self.flags & EntryFlag.EXTERNAL)
+        return self.flags & _EXTERNAL != 0
 
     @property
     def is_hidden(self) -> bool:
         """Whether listings leave it out; looking it up by name finds it."""
-        return bool(self.flags & EntryFlag.HIDDEN)
+        return self.flags & _HIDDEN != 0
 
     @property
     def is_device(self) -> bool:

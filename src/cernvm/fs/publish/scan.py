@@ -90,7 +90,7 @@ def _entry(found: Found, *, name: bytes, owner: Owner | None, compression: Compr
         mtime_ns=part_ns,
         uid=status.st_uid if owner is None else owner.uid,
         gid=status.st_gid if owner is None else owner.gid,
-        flags=EntryFlag(kind.value),
+        flags=int(kind.value),
         compression=compression if kind is EntryKind.FILE else Compression.ZLIB,
         symlink=found.target,
         xattrs=found.xattrs,
@@ -115,7 +115,7 @@ def _filler(
 
     def fill(status: os.stat_result, content: Content) -> None:
         item = items[position]
-        flags = item.entry.flags | (EntryFlag.CHUNKED if content.chunks else EntryFlag(0))
+        flags = item.entry.flags | (EntryFlag.CHUNKED if content.chunks else 0)
         entry = replace(item.entry, size=content.size, digest=content.digest, flags=flags)
         items[position] = Item(item.path, entry, content.chunks)
         index.remember_file(status, content)
