@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ LS_COLUMNS = ["id", "rid", "owner", "group", "dns", "state", "key", "type"]
 IMAGE_COLUMNS = ["ami", "location", "state", "visibility", "arch", "type"]
 MAX_VALUE_BYTES = 64 * 1024  # of one variable read from a file
 FOLLOW_POLL_S = 1.0
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 T = TypeVar("T")
 
@@ -196,7 +199,7 @@ def console(edge: Edge, *, instance_id: str, keep_on: bool) -> None:
             # asked for before the console, so that its very last words are not missed
             (instance,) = await cloud.instances([instance_id])
             output = await cloud.console(instance_id)
-            sys.stdout.buffer.write(new_part(seen, output))
+            sys.stdout.buffer.write(_for_terminal(new_part(seen, output)))
             sys.stdout.flush()
             if not keep_on or instance.state == TERMINATED:
                 return
@@ -216,6 +219,11 @@ def new_part(seen: bytes, output: bytes) -> bytes:
         if output.startswith(seen[cut:]):
             return output[len(seen) - cut :]
     return output
+
+
+def _for_terminal(output: bytes) -> bytes:
+    """What an instance wrote must not command the terminal of whoever reads it; a pipe gets it as it is."""
+    return _CONTROL.sub(b"?", output) if sys.stdout.isatty() else output
 
 
 def _ask(edge: Edge, question: Callable[[Cloud], Awaitable[T]]) -> T:

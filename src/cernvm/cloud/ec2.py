@@ -149,8 +149,9 @@ class Ec2Cloud:
         if ".NotFound" in code:
             kind = "image" if "AMI" in code else "instance"
             named = [name for name in names if name and name in text]
+            listing = "cvm ls -i" if kind == "image" else "cvm ls --all"
             return NotFoundError(
-                kind, named[0] if named else text, advice="cvm ls shows what there is"
+                kind, named[0] if named else text, advice=f"{listing} shows what there is"
             )
         if code == "IdempotentParameterMismatch":
             return ExistsError("client token", next(iter(names), ""), advice=text)

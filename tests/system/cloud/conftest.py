@@ -4,7 +4,9 @@ import subprocess
 import pytest
 
 from cernvm.core.home import Home
-from system.site.served import CVM, served_site
+from cernvm.site.instance import BY_USER
+from cernvm.site.state import open_state
+from system.site.served import CVM, served_site, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -34,4 +36,15 @@ def on(site, tmp_path, monkeypatch):
         return finished
 
     yield run
-    run("terminate", "--all", "--wait")
+    _end_all(site)
+
+
+def _end_all(site):
+    state = open_state(site.home.site)
+    live = state.instances(live=True)
+    for instance in live:
+        state.request_termination(
+            [instance.instance_id], owner_id=instance.owner_id, reason=BY_USER
+        )
+    wait_for(lambda: not state.instances(live=True))
+    state.close()
