@@ -17,6 +17,7 @@ from cernvm.core.units import format_seconds
 
 _REFRESH_PER_S = 8
 _INDENT = 4
+_LOG_WIDTH = 140
 _STATE_STYLES = {
     "running": "blue",
     "leased": "blue",
@@ -33,6 +34,8 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = _LOG_WIDTH
         self._live: Live | None = None
         self._note = ""
         self._table: Table | None = None
@@ -103,7 +106,7 @@ class Screen:
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column.upper())
+        table.add_column(column.upper(), no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(str(row.get(column, ""))) for column in columns))
     return table

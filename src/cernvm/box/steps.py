@@ -33,8 +33,10 @@ STEPS: tuple[Step, ...] = (
     Step(
         "Serving",
         tale.serve,
-        lambda _story: [
-            "cvm repo serve & cvm bus serve & cvm storage serve & cvm agent jobs & cvm site serve &",
+        lambda story: [
+            "cvm repo serve & cvm bus serve & cvm storage serve &",
+            f"cvm agent jobs --storage-url {tale.STORAGE_URL} &",
+            f"cvm site serve --config {_short(story, tale.site_config_path(story))} &",
         ],
     ),
     Step(

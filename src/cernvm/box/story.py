@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -35,6 +35,7 @@ DOMAIN = "grid.test"
 JOB_MANAGER = f"jobs@{DOMAIN}"
 GATEWAY = "10.77.0.1"  # of the site's network: where instances reach the two services below
 BUS_PORT, STORAGE_PORT = 5222, 8080
+STORAGE_URL = f"http://{GATEWAY}:{STORAGE_PORT}"
 INSTANCE_DEADLINE_S = 90.0
 JOB_DEADLINE_S = 180.0  # for whatever happens around the events
 SLOWEST_EVENTS_PER_S = 10  # far slower than any machine; only a deadline is reckoned from it
@@ -63,7 +64,7 @@ class Story:
     revisions: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     ami: str = f"ami-… (of {IMAGE})"
-    instances: list[str] = field(default_factory=list)
+    instances: dict[str, str] = field(default_factory=dict)  # id to address
     jobs: list[Job] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     plots: list[Path] = field(default_factory=list)
@@ -105,7 +106,7 @@ def serve(story: Story) -> str:
     _start(
         story,
         *("agent-jobs", "agent", "jobs"),
-        *("--storage-url", f"http://{GATEWAY}:{STORAGE_PORT}"),
+        *("--storage-url", STORAGE_URL),
         *("--storage-local-url", f"http://{story.addresses['storage']}"),
     )
     story.commands.run("bus", "account", ACCOUNT)
@@ -134,9 +135,14 @@ def write_site_config(story: Story) -> Path:
         lines.append(f"url = {_toml(url)}\npublic_key = {_toml(key)}")
     for port, service in ((BUS_PORT, "bus"), (STORAGE_PORT, "storage")):
         lines.append(f"[[forwards]]\nport = {port}\ntarget = {_toml(story.addresses[service])}")
-    path = story.home.run / "demo-site.toml"
+    path = site_config_path(story)
     write_atomically(path, "\n".join([*lines, ""]).encode())
     return path
+
+
+def site_config_path(story: Story) -> Path:
+    """Where the configuration of the demo's site is; `site.toml` is left to people."""
+    return story.home.run / "demo-site.toml"
 
 
 def forget_earlier_demos(story: Story) -> None:
@@ -162,7 +168,7 @@ def start_instances(story: Story) -> str:
     """Start contextualized instances and wait until they run."""
     began = time.monotonic()
     rows = story.commands.json("run", *run_words(story))
-    story.instances = [row["id"] for row in rows]
+    story.instances = {row["id"]: row["address"] for row in rows}
     deadline = Deadline.after(INSTANCE_DEADLINE_S)
     while True:
         rows = story.commands.json("ls", *story.instances)
@@ -204,7 +210,7 @@ def run_jobs(story: Story) -> str:
     deadline = Deadline.after(JOB_DEADLINE_S + options.jobs * options.events / SLOWEST_EVENTS_PER_S)
     while True:
         story.jobs = _queue_jobs(story, ids)
-        story.screen.rows(("job", "state", "agent", "attempt", "seconds"), _job_table(story.jobs))
+        story.screen.rows(("job", "state", "instance", "attempt", "seconds"), _job_table(story))
         if all(job.state.is_final for job in story.jobs):
             break
         deadline.check("running the jobs")
@@ -239,17 +245,17 @@ def _queue_jobs(story: Story, ids: Sequence[str] = ()) -> list[Job]:
         queue.close()
 
 
-def _job_table(jobs: Sequence[Job]) -> list[dict[str, object]]:
+def _job_table(story: Story) -> list[dict[str, object]]:
     now = datetime.now(UTC)
     return [
         {
             "job": job.id,
             "state": job.state.value,
-            "agent": instance_of(job.agent),
+            "instance": instance_of(job.agent, story.instances),
             "attempt": job.attempt or "",
             "seconds": "" if (took := job.duration_s(now)) is None else f"{took:.1f}",
         }
-        for job in jobs
+        for job in story.jobs
     ]
 
 
@@ -261,7 +267,7 @@ def job_rows(story: Story) -> list[JobRow]:
             job=job.id,
             name=f"job {number}",
             state=job.state.value,
-            agent=instance_of(job.agent),
+            agent=instance_of(job.agent, story.instances),
             attempts=job.attempt,
             started_s=((job.started_at or now) - story.began_at).total_seconds(),
             seconds=job.duration_s(now) or 0.0,
@@ -270,13 +276,17 @@ def job_rows(story: Story) -> list[JobRow]:
     ]
 
 
-def instance_of(agent: str) -> str:
-    """The instance that an agent's address names.
+def instance_of(agent: str, addresses: Mapping[str, str]) -> str:
+    """The instance that an agent runs in, by the host name in the agent's address.
 
-    >>> instance_of("pilot@grid.test/i-12345678")
-    'i-12345678'
+    >>> instance_of("pilot@grid.test/ip-10-77-0-2-70e65d75", {"i-5314677a": "10.77.0.2"})
+    'i-5314677a'
     """
-    return agent.partition("/")[2] or agent
+    host = agent.partition("/")[2]
+    for instance, address in addresses.items():
+        if f"{host}-".startswith(f"ip-{address.replace('.', '-')}-"):
+            return instance
+    return host or agent
 
 
 def _toml(text: str) -> str:

@@ -89,7 +89,7 @@ def _build_debian(tree: Path, progress: Progress) -> None:
 
 
 def _install_requirements(tree: Path, progress: Progress) -> None:
-    pip_install(requirement_file("guest"), tree / SITE_PACKAGES, progress)
+    pip_install(requirement_file("guest"), tree, SITE_PACKAGES, progress)
     _compile(tree, progress)
 
 

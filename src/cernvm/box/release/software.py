@@ -7,6 +7,7 @@ A relocatable CPython (Debian's, unpacked), Pythia 8, NumPy, Awkward, uproot, hi
 from __future__ import annotations
 
 import shutil
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -99,10 +100,12 @@ def _build_python(tree: Path, progress: Progress) -> None:
 
 
 def _install_packages(tree: Path, progress: Progress) -> None:
-    pip_install(requirement_file("hep"), tree / SITE_PACKAGES, progress)
+    pip_install(requirement_file("hep"), tree, SITE_PACKAGES, progress)
     _compile(tree, SITE_PACKAGES, progress)
-    python = str(tree / "bin/python3")
-    run_tool([python, "-c", _MUST_IMPORT], progress=progress, source="the software release")
+    check = [str(tree / "bin/python3"), "-c", _MUST_IMPORT]
+    with tempfile.TemporaryDirectory(dir=tree.parent, prefix=".check-") as folder:
+        env = {"MPLCONFIGDIR": folder}  # matplotlib writes there when it is imported
+        run_tool(check, progress=progress, source="the software release", env=env)
 
 
 def _install_programs(tree: Path, progress: Progress) -> None:

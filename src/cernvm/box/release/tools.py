@@ -65,7 +65,13 @@ def mmdebstrap(tree: Path, *, variant: str, packages: Sequence[str], progress: P
         "bookworm",
         str(tree),
     ]
-    run_tool(command, progress=progress, source="the Debian mirror", package="mmdebstrap")
+    run_tool(
+        command,
+        progress=progress,
+        source="the Debian mirror",
+        package="mmdebstrap",
+        env=_own_temporary(tree),
+    )
 
 
 # mmdebstrap's own children would outlive it when it is killed, and its mounts with them
@@ -105,8 +111,9 @@ def unpack_debian_packages(packages: Sequence[Path], tree: Path, progress: Progr
         run_tool(command, progress=progress, source="dpkg", package="dpkg")
 
 
-def pip_install(requirements: Path, target: Path, progress: Progress) -> None:
-    """Install hashed requirements for Debian's Python into `target` (replaced), whatever Python runs here."""
+def pip_install(requirements: Path, tree: Path, site_packages: str, progress: Progress) -> None:
+    """Install hashed requirements for Debian's Python into a folder of `tree` (replaced), whatever Python runs here."""
+    target = tree / site_packages
     remove_tree(target)
     command = [
         sys.executable, "-m", "pip", "install",
@@ -115,7 +122,8 @@ def pip_install(requirements: Path, target: Path, progress: Progress) -> None:
         "--progress-bar", "off", "--root-user-action", "ignore",
         "--target", str(target), "--requirement", str(requirements),
     ]  # fmt: skip
-    run_tool(command, progress=progress, source="the Python package index", package="python3-venv")
+    source = "the Python package index"
+    run_tool(command, progress=progress, source=source, env=_own_temporary(tree))
 
 
 def compile_bytecode(
@@ -193,6 +201,11 @@ def need_program(name: str, *, package: str) -> None:
         raise PrerequisiteError(
             f"the program {name} is missing", advice=f"install it: apt-get install {package}"
         )
+
+
+def _own_temporary(tree: Path) -> dict[str, str]:
+    """Temporary files beside the tree: what a killed program leaves there goes with the data folder."""
+    return {"TMPDIR": str(ensure_folder(tree.parent / ".tmp"))}
 
 
 def _lines(output: IO[bytes], deadline: Deadline, *, action: str) -> Iterator[str]:
