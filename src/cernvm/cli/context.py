@@ -39,11 +39,12 @@ def context() -> None:
 def render_command(edge: Edge, *, template: str, variables: tuple[str, ...], lenient: bool) -> None:
     """Print the user-data that TEMPLATE gives with these variables.
 
-    TEMPLATE is a name on the search path or a path; INDEX is 1 unless given.
+    TEMPLATE is a name on the search path or a path; INDEX is 1 unless given. KEY=@FILE takes the value from a file, so
+    that a secret is no argument.
     """
     path = find_template(template, search_path(os.environ, edge.home))
     text = read_template(path)
-    given = parse_variables(variables)
+    given = {name: _value(text) for name, text in parse_variables(variables).items()}
     known = variables_of(text) | {"INDEX"}
     for name in given:
         if not lenient and name not in known:
@@ -138,6 +139,18 @@ def parse_variables(arguments: tuple[str, ...]) -> dict[str, str]:
             raise InvalidInputError(f"{name} is given twice")
         found[name] = value
     return found
+
+
+def _value(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    raw = _read(Path(text[1:]))
+    if len(raw) > MAX_TEXT_BYTES:
+        raise InvalidInputError(f"{text[1:]} is larger than {MAX_TEXT_BYTES} bytes")
+    try:
+        return raw.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{text[1:]} is not UTF-8 text") from None
 
 
 def _read(file: Path) -> bytes:

@@ -21,7 +21,11 @@ def test_a_template_is_listed_rendered_and_checked(cvm, template, tmp_path):
     assert [row["name"] for row in rows] == ["evgen"]
     assert "BUS_PASSWORD" in rows[0]["variables"]
 
-    rendered = cvm("context", "render", "evgen", *BUS).stdout
+    (tmp_path / "password").write_text("geheim\n")
+    rendered = cvm(
+        "context", "render", "evgen", *BUS[:2], BUS[3], f"BUS_PASSWORD=@{tmp_path}/password"
+    ).stdout
+    assert rendered == cvm("context", "render", "evgen", *BUS).stdout
     assert "EVGEN_WORKER=1," in rendered
     assert "[[" not in rendered
     (tmp_path / "user-data").write_text(rendered)
@@ -40,6 +44,7 @@ def test_a_template_is_listed_rendered_and_checked(cvm, template, tmp_path):
         (("evgen", *BUS[1:]), 53, "evgen.tpl, line 14: the variable BUS_SERVER has no value"),
         (("evgen", *BUS, "PROXI=x"), 11, "did you mean PROXY?"),
         (("evgen", *BUS, "PROXY"), 11, "write KEY=VALUE"),
+        (("evgen", *BUS, "PROXY=@/nowhere"), 12, "there is no file '/nowhere'"),
         (("evgn",), 12, "there is no template 'evgn'"),
     ],
 )
