@@ -108,10 +108,8 @@ class ChainFetcher:
                     raise too_large
                 sink.write(part)
             return sink.finish()
-        except BaseException:
-            sink.discard()
-            raise
         finally:
+            sink.discard()
             with self._lock:
                 total = self._traffic.received_bytes + received
                 self._traffic = replace(self._traffic, received_bytes=total)

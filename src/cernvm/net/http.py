@@ -78,15 +78,17 @@ class HttpExchange:
     ) -> HttpAnswer:
         headers = _HEADERS | _NO_CACHE if no_cache else _HEADERS
         connection.watch.begin(deadline)
+        answer = None
         try:
             with _host_errors(url, self._timing):
                 if connection.sock is not None:
                     connection.watch.arm(connection.sock)
                 connection.request("GET", connection.target(url), headers=headers)
-                return HttpAnswer(url, connection.getresponse(), self._timing)
-        except BaseException:
-            connection.close()
-            raise
+                answer = HttpAnswer(url, connection.getresponse(), self._timing)
+                return answer
+        finally:
+            if answer is None:
+                connection.close()
 
     def _take_idle(self, route: Route) -> AnyConnection | None:
         while True:

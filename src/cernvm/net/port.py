@@ -37,7 +37,7 @@ class Traffic:
 class Sink(Protocol[T_co]):
     """Takes one answer's body and decides whether it is what was asked for.
 
-    The fetcher calls `write` for each part, then `finish`; or `discard`, also after an error of the two.
+    The fetcher calls `write` for each part, then `finish`, and in any case `discard` at the end.
     """
 
     def write(self, data: bytes, /) -> None:
@@ -47,7 +47,7 @@ class Sink(Protocol[T_co]):
         """The value of the complete body. Errors: `TrustError` or `FormatError` refuse it: other hosts are asked."""
 
     def discard(self) -> None:
-        """Forget what was written."""
+        """Let go of what was written; what `finish` gave stays."""
 
 
 class Fetcher(Protocol):

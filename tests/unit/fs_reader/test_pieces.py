@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cernvm.core.digest import Algorithm
+from cernvm.core.errors import CatalogFormatError
+from cernvm.fs.cache.memory import MemoryContent
+from cernvm.fs.format.entry import Chunk, Entry, EntryFlag
+from cernvm.fs.reader.pieces import pieces_of, read_pieces
+
+CHUNKED = EntryFlag.FILE | EntryFlag.CHUNKED
+
+
+def file_of(sizes):
+    """A chunked file, its chunks, and their contents by digest."""
+    chunks, contents, offset = [], {}, 0
+    for number, size in enumerate(sizes):
+        digest = Algorithm.SHA1.digest(b"%d" % number)
+        contents[digest] = MemoryContent(bytes([number % 256]) * size)
+        chunks.append(Chunk(offset, size, digest))
+        offset += size
+    entry = Entry(name=b"f", mode=0o100644, size=offset, mtime_s=0, uid=0, gid=0, flags=CHUNKED)
+    return entry, chunks, contents
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    st.integers(0, 700),
+    st.integers(0, 700),
+    st.randoms(use_true_random=False),
+)
+def test_any_stretch_of_a_chunked_file_is_what_it_is_of_the_whole(sizes, offset, length, random):
+    entry, chunks, contents = file_of(sizes)
+    random.shuffle(chunks)
+    pieces = pieces_of(entry, chunks, where="f")
+    whole = b"".join(contents[piece.key.digest].data for piece in pieces)
+
+    got = read_pieces(pieces, offset, length, lambda piece: contents[piece.key.digest])
+
+    assert got == whole[offset : offset + length]
+
+
+def test_only_the_chunks_that_are_needed_are_asked_for():
+    entry, chunks, contents = file_of([10, 10, 10])
+    asked = []
+
+    def get(piece):
+        asked.append(piece.offset)
+        return contents[piece.key.digest]
+
+    read_pieces(pieces_of(entry, chunks, where="f"), 12, 5, get)
+
+    assert asked == [10]
+
+
+def test_what_is_not_at_hand_makes_no_half_answer():
+    entry, chunks, contents = file_of([10, 10])
+    pieces = pieces_of(entry, chunks, where="f")
+
+    def get(piece):
+        return contents[piece.key.digest] if piece.offset == 0 else None
+
+    assert read_pieces(pieces, 5, 10, get) is None
+    assert read_pieces(pieces, 5, 5, get) == b"\0" * 5
+
+
+def test_a_file_without_digest_or_chunks_is_refused():
+    entry = Entry(name=b"f", mode=0o100644, size=5, mtime_s=0, uid=0, gid=0, flags=EntryFlag.FILE)
+    with pytest.raises(CatalogFormatError):
+        pieces_of(entry, (), where="f")
