@@ -1,12 +1,13 @@
 """Real mounts of trees in memory, served by a thread of the test."""
 
 import os
+import subprocess
 import threading
 
 import pytest
 
 from cernvm.core.errors import NotFoundError
-from cernvm.fs.fuse import Notifier, Session, Validity, attach, detach
+from cernvm.fs.fuse import Notifier, Session, Validity, attach, detach, mount_at
 
 FOR_EVER = Validity(86400, 86400, 86400)
 
@@ -15,6 +16,7 @@ class Mount:
     def __init__(self, point, tree, **settings):
         self.point = point
         self.descriptor = attach(point, source="memory.test")
+        self.connection = mount_at(point).device.partition(":")[2]
         self.notifier = Notifier(self.descriptor)
         self.session = Session(
             self.descriptor, tree, validity=settings.pop("validity", FOR_EVER), **settings
@@ -31,8 +33,18 @@ class Mount:
             detach(self.point, lazily=True)
         except NotFoundError:
             pass
-        self.thread.join(5)
+        self.thread.join(2)
+        if self.thread.is_alive():
+            abort(self.connection)  # a mount namespace of somebody else still holds a copy
+            self.thread.join(5)
         assert not self.thread.is_alive()
+
+
+def abort(connection):
+    """Cut a FUSE connection by its number, as the kernel's own emergency exit does."""
+    control = "/sys/fs/fuse/connections"
+    script = f"mount -t fusectl none {control}; echo 1 > {control}/{connection}/abort"
+    subprocess.run(["unshare", "-m", "sh", "-c", script], check=False)
 
 
 @pytest.fixture

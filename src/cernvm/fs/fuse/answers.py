@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cernvm.fs.fuse.operations import Operations, Patience
 from cernvm.fs.fuse.protocol import (
+    ROOT_INODE,
     InitFlag,
     Opcode,
     OpenFlag,
@@ -25,6 +26,10 @@ from cernvm.fs.fuse.protocol import (
     parse_read,
     parse_xattr,
 )
+
+# Every path leads through the root: a mount whose server died stops to look usable when these seconds have passed,
+# whatever else the kernel remembers of it.
+OF_ROOT = Validity(entry_s=0, attributes_s=1, negative_s=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ def _getattr(
     operations: Operations, agreement: Agreement, request: Request, patience: Patience
 ) -> Answer:
     found = operations.attributes(request.inode, patience)
-    return Answer(pack_attributes(found, agreement.validity))
+    is_root = request.inode == ROOT_INODE
+    return Answer(pack_attributes(found, OF_ROOT if is_root else agreement.validity))
 
 
 def _readlink(

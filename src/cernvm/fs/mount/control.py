@@ -121,15 +121,14 @@ class ControlServer:
 def _receive_line(channel: socket.socket, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     size_bytes = 0
-    while size_bytes <= limit_bytes:
-        part = channel.recv(65536)
-        if not part:
-            break
+    while part := channel.recv(65536):
         head, newline, _ = part.partition(b"\n")
+        size_bytes += len(head)
+        if size_bytes > limit_bytes:
+            break
         parts.append(head)
         if newline:
             return b"".join(parts)
-        size_bytes += len(part)
     raise MessageFormatError("no whole line", where="mount control")
 
 

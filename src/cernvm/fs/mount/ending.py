@@ -9,7 +9,7 @@ from cernvm.core.errors import DeniedError, NotFoundError
 from cernvm.fs.fuse import KIND, detach, mount_at
 from cernvm.fs.mount.record import MountRecord, recorded_mount, remove_record
 
-_FAREWELL_S = 5.0
+_FAREWELL_S = 2.0
 
 
 def unmount(point: Path, run: Path, *, force: bool = False) -> None:
@@ -30,11 +30,11 @@ def unmount(point: Path, run: Path, *, force: bool = False) -> None:
         is_dead = record is not None and not record.process.is_alive
         detach(point, lazily=force or is_dead)
     if record is not None:
-        _await_end(record, run)
+        _see_end(record, run, farewell_s=0 if force else _FAREWELL_S)
 
 
-def _await_end(record: MountRecord, run: Path) -> None:
-    end = time.monotonic() + _FAREWELL_S
+def _see_end(record: MountRecord, run: Path, *, farewell_s: float) -> None:
+    end = time.monotonic() + farewell_s
     while record.process.is_alive and time.monotonic() < end:
         time.sleep(0.02)
     try:

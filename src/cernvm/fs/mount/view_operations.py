@@ -8,13 +8,15 @@ from __future__ import annotations
 import errno
 import logging
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from cernvm.core.errors import CvmError, NotFoundError
+from cernvm.core.errors import CvmError, NotFoundError, UnavailableError
 from cernvm.core.log import fields
 from cernvm.fs.fuse import Attributes, Child, MustWaitError, Patience, Space
 from cernvm.fs.mount.errno_of import errno_of
+from cernvm.fs.mount.recent import RecentFailures
 from cernvm.fs.vfs import ListedName, View
 
 P = ParamSpec("P")
@@ -47,6 +49,7 @@ class ViewOperations:
     def __init__(self, view: View) -> None:
         self._view = view
         self._folders: set[int] = set()
+        self._recent = RecentFailures()
 
     @property
     def known_folders(self) -> Sequence[int]:
@@ -59,7 +62,8 @@ class ViewOperations:
             if patience is None:
                 found = _at_hand(self._view.try_lookup(parent, name))
             else:
-                found = self._view.lookup(parent, name, patience)
+                with self._unless_failed("lookup", parent, name):
+                    found = self._view.lookup(parent, name, patience)
         except NotFoundError:
             return None
         self._note(found)
@@ -77,7 +81,8 @@ class ViewOperations:
     def children(self, inode: int, offset: int, patience: Patience) -> Sequence[ListedName]:
         if patience is None:
             return _at_hand(self._view.try_listing(inode, offset))
-        return self._view.listing(inode, offset, patience)
+        with self._unless_failed("children", inode):
+            return self._view.listing(inode, offset, patience)
 
     def remember(self, child: Child) -> None:
         self._view.remember(cast("ListedName", child))  # all children come from `children`
@@ -87,7 +92,8 @@ class ViewOperations:
     def read(self, inode: int, offset: int, size_bytes: int, patience: Patience) -> bytes:
         if patience is None:
             return _at_hand(self._view.try_read(inode, offset, size_bytes))
-        return self._view.read(inode, offset, size_bytes, patience)
+        with self._unless_failed("read", inode):
+            return self._view.read(inode, offset, size_bytes, patience)
 
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
         value = self._xattr_if_any(inode, name)
@@ -110,6 +116,15 @@ class ViewOperations:
     @_with_errno
     def _xattr_if_any(self, inode: int, name: bytes) -> bytes | None:
         return self._view.xattr(inode, name)
+
+    @contextmanager
+    def _unless_failed(self, *wanted: Hashable) -> Iterator[None]:
+        self._recent.check(wanted)
+        try:
+            yield
+        except UnavailableError as error:
+            self._recent.note(wanted, error)
+            raise
 
     def _note(self, found: Attributes) -> None:
         if stat.S_ISDIR(found.mode):
