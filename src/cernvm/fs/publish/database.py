@@ -21,6 +21,9 @@ from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.format.statistics import Statistics, format_statistics, parse_statistics
 
 
+_MAGIC = b"SQLite format 3\0"
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A path of a revision: its entry, and the chunks of a chunked file.
@@ -188,13 +191,16 @@ def _new(script: str) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _opened(data: bytes, where: str) -> Iterator[sqlite3.Connection]:
+    if not data.startswith(_MAGIC):
+        raise CatalogFormatError("it is no SQLite file", where=where)
     database = sqlite3.connect(":memory:", isolation_level=None)
     try:
         database.deserialize(data)
         database.text_factory = bytes
         database.execute("BEGIN")
         yield database
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
+        # the second: SQLite quotes a damaged schema in its message, and Python cannot decode that
         raise CatalogFormatError(f"no such database: {exc}", where=where) from exc
     finally:
         database.close()

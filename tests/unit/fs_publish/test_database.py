@@ -1,0 +1,72 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cernvm.core.digest import Algorithm
+from cernvm.core.errors import CatalogFormatError
+from cernvm.fs.format.catalog import SCHEMA_REVISION, Properties
+from cernvm.fs.format.entry import Chunk, NestedCatalog
+from cernvm.fs.format.statistics import Statistics
+from cernvm.fs.publish.database import Catalog, Item, pack_catalog, unpack_catalog, unpack_history
+
+from .test_plan import items_of
+
+DIGEST = Algorithm.SHAKE128.digest(b"x")
+CATALOG = Catalog(
+    Properties(SCHEMA_REVISION, 7, 1_700_000_000, DIGEST, b"/a", None),
+    tuple(Item(b"/a" + i.path, i.entry) for i in items_of({b"/b/\xe9\n", b"/c"}) if i.path),
+    (NestedCatalog(b"/a/b/n\xff", DIGEST, 9),),
+    Statistics(),
+)
+
+
+def with_root(catalog):
+    root = Item(b"/a", items_of({b"/a/x"})[1].entry)
+    return Catalog(catalog.properties, (root, *catalog.items), catalog.nested, catalog.statistics)
+
+
+def test_catalogs_survive_being_packed():
+    catalog = with_root(CATALOG)
+
+    assert unpack_catalog(pack_catalog(catalog, algorithm=Algorithm.SHAKE128)) == catalog
+
+
+def test_a_catalog_without_its_root_is_refused():
+    with pytest.raises(CatalogFormatError, match="no root entry"):
+        unpack_catalog(pack_catalog(CATALOG, algorithm=Algorithm.SHA1))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_no_catalog_but_our_error(data):
+    for unpack in (unpack_catalog, unpack_history):
+        with pytest.raises(CatalogFormatError):
+            unpack(data)
+
+
+@given(st.integers(), st.integers(1, 30))
+def test_damaged_catalogs_are_a_value_or_our_error(seed, times):
+    source = random.Random(seed)
+    data = bytearray(pack_catalog(with_root(CATALOG), algorithm=Algorithm.SHA1))
+    for _ in range(times):
+        data[source.randrange(len(data))] = source.randrange(256)
+    try:
+        unpack_catalog(bytes(data))
+    except CatalogFormatError:
+        pass
+
+
+def test_chunks_keep_their_algorithm():
+    from dataclasses import replace
+
+    catalog = with_root(CATALOG)
+    last = catalog.items[-1]
+    chunked = replace(
+        last,
+        entry=replace(last.entry, size=3, flags=last.entry.flags | 64),
+        chunks=(Chunk(0, 1, DIGEST), Chunk(1, 2, DIGEST)),
+    )
+    catalog = replace(catalog, items=(*catalog.items[:-1], chunked))
+
+    assert unpack_catalog(pack_catalog(catalog, algorithm=Algorithm.SHAKE128)) == catalog
