@@ -259,6 +259,21 @@ def test_a_full_disk_evicts_and_then_says_so(tmp_path):
     assert done.stdout == "right\n", done.stderr
 
 
+def test_a_cache_removed_under_a_living_process_begins_anew(tmp_path):
+    cache = opened(tmp_path / "cache")
+    content = put(cache, 1)
+    cache.make_room()
+    shutil.rmtree(tmp_path / "cache")
+
+    assert content.pread(0, 10**6) == data(1)
+    put(cache, 2)
+    cache.make_room()
+    put(cache, 3)
+    cache.close()
+
+    assert_right(tmp_path / "cache", [3])
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
 

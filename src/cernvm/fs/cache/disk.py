@@ -160,7 +160,7 @@ class DiskCache:
             news = self._take_news()
             try:
                 settled = self._tell(news, quota_bytes, target_bytes)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError, HostError) as error:
                 log.warning("cache.index_unavailable", extra=fields(error=str(error)))
                 with self._lock:
                     self._added = {**news.added, **self._added}
@@ -265,7 +265,8 @@ class DiskCache:
             return Index(path)
 
     def _rebuild(self) -> None:
-        """Open the index anew after this or another process found it damaged."""
+        """Open the index anew after this or another process found it damaged, or somebody removed the folder."""
+        ensure_folder(self._folder, mode=0o700)
         with exclusive(self._folder):
             is_replaced = self._index.is_replaced
             self._index.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cernvm.core.errors import HostError, SpaceError
+from cernvm.core.home import ensure_folder
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -105,7 +106,12 @@ class FileDraft:
 
     def _create(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o600)
+        try:
+            self._descriptor = os.open(self._path, flags, 0o600)
+        except FileNotFoundError:  # somebody removed the folder under the living
+            ensure_folder(self._path.parent.parent, mode=0o700)
+            ensure_folder(self._path.parent, mode=0o700)
+            self._descriptor = os.open(self._path, flags, 0o600)
 
     def _rename(self) -> None:
         try:
