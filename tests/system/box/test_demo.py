@@ -54,7 +54,7 @@ def test_the_first_run_ends_with_a_report_of_eight_jobs(told):
     assert len(document["outputs"]) == 8
     assert seconds < FIRST_RUN_S
     assert "8 of 8 jobs done, 8,000 events" in done.stdout
-    assert [step["name"] for step in document["steps"]][0] == "Operating system release"
+    assert document["steps"][0]["name"] == "Operating system release"
     assert all(step["seconds"] >= 0 for step in document["steps"])
     assert_nothing_runs(home)
 
@@ -128,7 +128,7 @@ def test_killed_at_any_moment_nothing_stays_and_the_next_run_ends_well(told, cou
 def test_interrupted_it_ends_in_order(told):
     home = told[0]
     child = start(home, *SMALL)
-    wait_for(lambda: (home.run / "site.json").exists())
+    wait_for((home.run / "site.json").exists)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=40)
     assert child.returncode == INTERRUPTED, said
@@ -140,7 +140,7 @@ def test_interrupted_it_ends_in_order(told):
 def test_clean_ends_a_running_demo_and_leaves_no_trace(with_releases):
     home = with_releases
     child = start(home, *SMALL, "--keep")
-    wait_for(lambda: (home.demo / "report.json").exists(), 60)
+    wait_for((home.demo / "report.json").exists, 60)
     rows = json.loads(cvm(home, "-H", "ls", "--json").stdout)
     assert [row["state"] for row in rows] == ["running"]
     done = demo(home, "--clean")
