@@ -1,4 +1,4 @@
-"""The whole site, nothing left out: instances over a published repository, told who they are by the metadata service."""
+"""The whole site, nothing left out: instances over a published repository, told who they are at 169.254.169.254."""
 
 import os
 import signal

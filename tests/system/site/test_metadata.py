@@ -23,24 +23,29 @@ LIMITS = Limits(10, IPv4Network("127.77.0.0/24"))
 ONE, TWO, NOBODY = "127.77.0.2", "127.77.0.3", "127.77.0.200"
 
 
-@pytest.fixture
-def state(tmp_path):
-    opened = open_state(tmp_path / "site")
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """Two instances, of which only the first has user-data."""
+    opened = open_state(tmp_path_factory.mktemp("site"))
     opened.offer_images([IMAGE])
     opened.ensure_owner("predrag")
     for user_data in (b"[cernvm]\nusers = one:one:\n", b""):
-        request = RunInstances(IMAGE.image_id, 1, 1, user_data=user_data, groups=("web", "db"))
-        opened.reserve("predrag", request, LIMITS)
+        reserve(opened, user_data)
     yield opened
     opened.close()
 
 
-@pytest.fixture
+def reserve(state, user_data=b""):
+    request = RunInstances(IMAGE.image_id, 1, 1, user_data=user_data, groups=("web", "db"))
+    return state.reserve("predrag", request, LIMITS)[0]
+
+
+@pytest.fixture(scope="module")
 def clock():
     return FakeClock(datetime(2026, 11, 21, tzinfo=UTC))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(state, clock):
     with served(create_metadata(state.instance_at, tokens=Tokens(clock))) as port:
         yield asker(port)
@@ -85,7 +90,7 @@ def token(ask, *, source=ONE, ttl="60"):
 
 
 def test_each_caller_is_told_about_itself(ask, state):
-    ids = {str(each.address): each.instance_id for each in state.instances()}
+    ids = {str(each.address): each.instance_id for each in state.instances(live=True)}
 
     for source in (ONE, TWO):
         assert ask("/latest/meta-data/instance-id", source=source) == (200, ids[source].encode())
@@ -119,7 +124,7 @@ def test_folders_list_what_is_in_them(ask):
 
 
 def test_facts_are_those_of_the_instance(ask, state):
-    (one, _) = state.instances()
+    one = state.instances()[0]
 
     facts = {name: ask(f"/latest/meta-data/{name}")[1].decode() for name in
              ("ami-id", "local-ipv4", "local-hostname", "security-groups", "reservation-id")}  # fmt: skip
@@ -186,10 +191,13 @@ def test_where_tokens_are_required_a_plain_request_is_refused(state):
 
 
 def test_an_instance_that_ended_learns_nothing_more(ask, state):
-    (one, _) = state.instances()
-    state.move(one.instance_id, State.TERMINATED)
+    third = reserve(state, b"secret")
+    source = str(third.address)
+    before = ask("/latest/user-data", source=source)
+    state.move(third.instance_id, State.TERMINATED)
 
-    assert ask("/latest/user-data")[0] == 404
+    assert before == (200, b"secret")
+    assert ask("/latest/user-data", source=source)[0] == 404
 
 
 def test_only_reading_is_possible(ask):
