@@ -30,7 +30,7 @@ from cernvm.storage.token import Capability, read_token
 
 STALL_S = 30.0
 SLOWEST_BYTES_S = 20_000
-DRAIN_S = 5.0
+DRAIN_S = 1.0
 MAX_CONNECTIONS = 500
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,10 @@ async def serve_storage(
     await uvicorn.Server(config).serve(sockets=[listening])
 
 
-def make_app(storage: ObjectStorage, key: bytes, *, clock: Clock | None = None) -> Starlette:
-    """The storage as an ASGI application."""
+def make_app(
+    storage: ObjectStorage, key: bytes, *, clock: Clock | None = None, stall_s: float = STALL_S
+) -> Starlette:
+    """The storage as an ASGI application; a sender that pauses for `stall_s` is given up."""
     used = clock or SystemClock()
 
     def allowed(request: Request, path: str, *, size_bytes: int = 0) -> Capability:
@@ -80,7 +82,7 @@ def make_app(storage: ObjectStorage, key: bytes, *, clock: Clock | None = None) 
         sha256 = check_sha256(request.headers.get("x-checksum-sha256", ""))
         capability = allowed(request, path, size_bytes=size_bytes)
         store = functools.partial(storage.put, path, size_bytes=size_bytes, sha256=sha256)
-        stat = await _with_body(request, store, deadline_s=STALL_S + size_bytes / SLOWEST_BYTES_S)
+        stat = await _with_body(request, store, size_bytes=size_bytes, stall_s=stall_s)
         log.info("object.stored", extra=fields(path=path, job=capability.job, size=size_bytes))
         return JSONResponse(_to_row(stat), 201)
 
@@ -156,14 +158,15 @@ def _content_length(request: Request) -> int:
 
 
 async def _with_body(
-    request: Request, store: Callable[[Iterator[bytes]], Stat], *, deadline_s: float
+    request: Request, store: Callable[[Iterator[bytes]], Stat], *, size_bytes: int, stall_s: float
 ) -> Stat:
     """Run a blocking `store` in a thread that pulls the request's body block by block."""
     body = request.stream()
+    deadline_s = stall_s + size_bytes / SLOWEST_BYTES_S
     end = anyio.current_time() + deadline_s
 
     async def next_block() -> bytes | None:
-        with anyio.move_on_after(min(STALL_S, end - anyio.current_time())):
+        with anyio.move_on_after(min(stall_s, end - anyio.current_time())):
             return await anext(body, None)
         raise DeadlineError("receiving the object", after_s=deadline_s)
 
