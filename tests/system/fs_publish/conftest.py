@@ -1,6 +1,7 @@
 """Trees to publish, and a reader that believes nothing: every object by its digest, the whole chain of trust."""
 
 import os
+import shutil
 import socket
 import stat
 from datetime import UTC, datetime
@@ -15,12 +16,22 @@ from cernvm.fs.format.statistics import Counters, count_entries
 from cernvm.fs.format.trust import open_manifest, verify_repository
 from cernvm.fs.publish.creating import create_repository
 from cernvm.fs.publish.database import unpack_catalog, unpack_history
+from cernvm.fs.publish.keys import Keys, create_keys
 from cernvm.fs.publish.repository import new_repository
 from cernvm.fs.store.local import LocalStore
 
 
+@pytest.fixture(scope="session")
+def made_keys(tmp_path_factory):
+    """Keys that are made once: RSA keys take their time."""
+    keys = Keys(tmp_path_factory.mktemp("keys"), "t.cernvm.test")
+    create_keys(keys, now=datetime.now(UTC))
+    return keys
+
+
 @pytest.fixture
-def repository(home):
+def repository(home, made_keys):
+    shutil.copytree(made_keys.folder, home.keys)
     made = new_repository(home, "t.cernvm.test")
     create_repository(home, made)
     return made

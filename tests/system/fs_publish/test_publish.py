@@ -56,7 +56,9 @@ def test_a_new_repository_is_empty_and_signed(repository, store):
     assert manifest.revision == 0
 
 
-def test_private_keys_are_private(repository):
+def test_private_keys_are_private(home):
+    repository = new_repository(home, "new.cernvm.test")
+    create_repository(home, repository)
     keys = repository.keys
 
     assert [oct(path.stat().st_mode & 0o777) for path in (keys.master, keys.signing)] == [

@@ -20,7 +20,6 @@ from cernvm.fs.format.history import Tag
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.format.statistics import Statistics, format_statistics, parse_statistics
 
-
 _MAGIC = b"SQLite format 3\0"
 
 
