@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from cernvm.fs.fuse.operations import Child, Patience
 from cernvm.fs.fuse.protocol import ROOT_INODE, Space
@@ -77,13 +78,11 @@ class MemoryTree:
     def target(self, inode: int, patience: Patience) -> bytes:  # noqa: ARG002
         return self._node(inode).content
 
-    def children(self, inode: int, offset: int, patience: Patience) -> Sequence[MemoryChild]:  # noqa: ARG002
-        names = {b".": inode, b"..": self._parents[inode], **self._folder(inode)}
-        listed = [
-            MemoryChild(name, place, self._shown(child))
-            for place, (name, child) in enumerate(names.items(), 1)
-        ]
-        return listed[offset:]
+    def children(self, inode: int, offset: int, patience: Patience) -> Iterator[MemoryChild]:  # noqa: ARG002
+        own = {b".": inode, b"..": self._parents[inode]}
+        named = chain(own.items(), self._folder(inode).items())
+        for place, (name, child) in islice(enumerate(named, 1), offset, None):
+            yield MemoryChild(name, place, self._shown(child))
 
     def remember(self, child: Child) -> None:
         self.references[child.attributes.inode] += 1
