@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -267,3 +268,17 @@ def test_a_stopped_process_of_another_record_is_not_shown(home, cvm):
     stop(site.process)
 
     assert "stopped" in cvm("site", "status").stdout
+
+
+def test_an_answer_does_not_wait_for_acknowledgements(site):
+    host = urlsplit(site.url)
+    connection = http.client.HTTPConnection(host.hostname, host.port, timeout=5)
+    took_s = []
+    for _ in range(21):
+        began = time.monotonic()
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        took_s.append(time.monotonic() - began)
+    connection.close()
+
+    assert sorted(took_s)[10] < 0.035
