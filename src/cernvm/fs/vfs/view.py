@@ -12,6 +12,7 @@ from cernvm.core.errors import (
     FormatError,
     InvalidInputError,
     NotFoundError,
+    PrerequisiteError,
     TrustError,
     UnavailableError,
 )
@@ -27,14 +28,15 @@ from cernvm.fs.vfs.variant import expand
 MAX_KEPT_LISTINGS = 16
 MAX_QUICK_LISTING = 500
 
-_Failures = (TrustError, FormatError, UnavailableError)
+# What keeps a reader from what is there; a name that is not there is no failure.
+_Failures = (TrustError, FormatError, UnavailableError, PrerequisiteError)
 
 
 class View:
     """The file system that one mount shows.
 
-    Errors: `NotFoundError` for a name that is not there or an inode that was forgotten, `TrustError`, `FormatError` and
-    `UnavailableError` as the reader gives them; these three are also logged and kept for `why`.
+    Errors: `NotFoundError` for a name that is not there or an inode that was forgotten, `TrustError`, `FormatError`,
+    `UnavailableError` and `PrerequisiteError` as the reader gives them; these are also logged and kept for `why`.
     Concurrency: safe from any thread; no verb holds a lock while it waits.
     """
 
