@@ -14,7 +14,6 @@ from cernvm.fs.fuse.protocol import (
     InitFlag,
     InitRequest,
     Notice,
-    Validity,
     format_notice,
     format_refusal,
     pack_absence,
@@ -28,6 +27,7 @@ from cernvm.fs.fuse.protocol import (
     parse_request,
     parse_xattr,
 )
+from cernvm.fs.fuse.values import Validity
 
 LOOKUP_OF_ABC = bytes.fromhex(
     "2c000000"  # length 44

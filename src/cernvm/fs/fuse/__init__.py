@@ -1,9 +1,9 @@
 """The kernel's FUSE protocol, spoken on /dev/fuse itself; knows nothing of repositories.
 
-Values and bytes: `protocol.py`. Port: `Operations` (`operations.py`), what a read-only file system answers; its twin in
-memory is `MemoryTree`. Flow: `attach` (`mountpoint.py`) mounts and gives a descriptor, `Session.serve` (`session.py`)
-reads requests from it, `answers.py` turns each into a verb of the port and back, `workers.py` waits for what is not at
-hand, `Notifier` tells the kernel what changed. `mountinfo.py` reads the table of mounts.
+Values: `values.py`; bytes: `protocol.py`. Port: `Operations` (`operations.py`), what a read-only file system answers;
+its twin in memory is `MemoryTree`. Flow: `attach` (`mountpoint.py`) mounts and gives a descriptor, `Session.serve`
+(`session.py`) reads requests from it, `answers.py` turns each into a verb of the port and back, `workers.py` waits for
+what is not at hand, `Notifier` tells the kernel what changed. `mountinfo.py` reads the table of mounts.
 """
 
 from cernvm.fs.fuse.memory import MemoryNode, MemoryTree
@@ -11,8 +11,9 @@ from cernvm.fs.fuse.mountinfo import Mounted, mount_at, mount_of, mounts
 from cernvm.fs.fuse.mountpoint import KIND, attach, detach, is_dead, sweep
 from cernvm.fs.fuse.notify import Notifier
 from cernvm.fs.fuse.operations import Child, MustWaitError, Operations, Patience
-from cernvm.fs.fuse.protocol import ROOT_INODE, Attributes, Space, Validity
+from cernvm.fs.fuse.protocol import ROOT_INODE
 from cernvm.fs.fuse.session import READER_DEADLINE_S, Session
+from cernvm.fs.fuse.values import Attributes, Space, Validity
 
 __all__ = [
     "KIND",

@@ -14,7 +14,6 @@ from cernvm.fs.fuse.protocol import (
     Opcode,
     OpenFlag,
     Request,
-    Validity,
     pack_absence,
     pack_attributes,
     pack_directory_entry,
@@ -26,6 +25,7 @@ from cernvm.fs.fuse.protocol import (
     parse_read,
     parse_xattr,
 )
+from cernvm.fs.fuse.values import Validity
 
 # Every path leads through the root: a mount whose server died stops to look usable when these seconds have passed,
 # whatever else the kernel remembers of it.

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from cernvm.fs.fuse.operations import Child, Patience
-from cernvm.fs.fuse.protocol import ROOT_INODE, Space
+from cernvm.fs.fuse.protocol import ROOT_INODE
+from cernvm.fs.fuse.values import Space
 
 
 @dataclass(frozen=True, slots=True)

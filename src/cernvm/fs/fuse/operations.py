@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from cernvm.core.clock import Deadline
-from cernvm.fs.fuse.protocol import Attributes, Space
+from cernvm.fs.fuse.values import Attributes, Space
 
 Patience = Deadline | None
 """How long an answer may take: None means at once, from what is at hand."""

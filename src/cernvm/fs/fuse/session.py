@@ -24,7 +24,6 @@ from cernvm.fs.fuse.protocol import (
     ANSWER_HEAD,
     Opcode,
     Request,
-    Validity,
     format_refusal,
     pack_init,
     parse_batch_forget,
@@ -33,6 +32,7 @@ from cernvm.fs.fuse.protocol import (
     parse_interrupt,
     parse_request,
 )
+from cernvm.fs.fuse.values import Validity
 from cernvm.fs.fuse.workers import Workers
 
 READER_DEADLINE_S = 30.0
