@@ -11,6 +11,7 @@ from cernvm.core.clock import FakeClock
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import (
     ExistsError,
+    HostError,
     InvalidInputError,
     NotFoundError,
     PrerequisiteError,
@@ -378,3 +379,18 @@ def test_a_used_folder_is_not_taken(home, repository, tree):
     other = new_repository(home, "other.cernvm.test", storage=repository.storage)
     with pytest.raises(ExistsError, match="in the folder"):
         create_repository(home, other)
+
+
+def test_a_folder_that_cannot_be_made_is_named(home, tree):
+    made = new_repository(home, "b.cernvm.test", storage=tree / "hello.txt" / "storage")
+    with pytest.raises(HostError, match="Not a directory"):
+        create_repository(home, made)
+
+
+def test_an_index_that_cannot_be_kept_changes_nothing(home, repository, store, tree):
+    repository.index.mkdir()  # neither a database nor removable
+
+    publish_tree(repository, store, tree)
+
+    check_equal(tree, read_back(repository, store)[0])
+    repository.index.rmdir()

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import stat
+from pathlib import Path
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.errors import ExistsError, InvalidInputError, NotFoundError, TrustError
@@ -20,7 +21,7 @@ from cernvm.fs.publish.database import Catalog, Item, pack_catalog
 from cernvm.fs.publish.keys import create_keys
 from cernvm.fs.publish.repository import Repository, forget_record, known_repositories, write_record
 from cernvm.fs.publish.revision import read_manifest, renew_whitelist, write_object, write_revision
-from cernvm.fs.store.local import LocalStore
+from cernvm.fs.store.local import LocalStore, translate
 from cernvm.fs.store.port import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -35,17 +36,30 @@ def create_repository(
     """
     if any(known.name == repository.name for known in known_repositories(home)):
         raise ExistsError("repository", repository.name, advice="choose another name, or remove it")
-    ensure_folder(repository.storage)
     store = LocalStore(repository.storage)
-    with store.exclusive():
-        manifest = _adopt(repository, store) or _create(repository, store, clock or SystemClock())
-    write_record(home, repository)
+    try:
+        ensure_folder(repository.storage)
+        with store.exclusive():
+            manifest = _adopt(repository, store)
+            if manifest is None:
+                manifest = _create(repository, store, clock or SystemClock())
+        write_record(home, repository)
+    except OSError as exc:
+        raise translate(exc, Path(exc.filename or repository.storage)) from exc
     log.info("repository.created", extra=fields(name=repository.name))
     return manifest
 
 
 def remove_repository(home: Home, repository: Repository) -> None:
     """Delete storage, keys, index and record of a repository; clients that hold it in their caches keep that."""
+    try:
+        _remove(home, repository)
+    except OSError as exc:
+        raise translate(exc, Path(exc.filename or repository.storage)) from exc
+    log.info("repository.removed", extra=fields(name=repository.name))
+
+
+def _remove(home: Home, repository: Repository) -> None:
     storage = repository.storage
     if storage.exists():
         if not (storage / MANIFEST_PATH).is_file() and any(storage.iterdir()):
@@ -59,7 +73,6 @@ def remove_repository(home: Home, repository: Repository) -> None:
     for path in repository.keys.files:
         path.unlink(missing_ok=True)
     forget_record(home, repository)
-    log.info("repository.removed", extra=fields(name=repository.name))
 
 
 def _adopt(repository: Repository, store: ObjectStore) -> Manifest | None:

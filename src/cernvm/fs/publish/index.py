@@ -8,6 +8,7 @@ time. The memory is a plain speed-up: it may be deleted at any time, and whateve
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -15,13 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cernvm.core.digest import parse_digest
-from cernvm.core.errors import FormatError, HostError
+from cernvm.core.errors import FormatError
 from cernvm.core.home import ensure_folder
+from cernvm.core.log import fields
 from cernvm.fs.format.entry import Chunk, NestedCatalog
 from cernvm.fs.format.statistics import NAMES, Counters
 from cernvm.fs.publish.content import Content
+
+log = logging.getLogger(__name__)
 
 _SETTLED_NS = 2 * 10**9  # the coarsest clock of a file system
 _VERSION = 1
@@ -51,10 +56,10 @@ class Index:
 
     def file(self, status: os.stat_result) -> Content | None:
         """What was stored for the file with these attributes; None for a new or changed one."""
-        row = self._database.execute(
+        row = self._row(
             "SELECT size, mtime_ns, ctime_ns, digest, chunks FROM files WHERE device = ? AND inode = ?",
             (_signed(status.st_dev), _signed(status.st_ino)),
-        ).fetchone()
+        )
         if row is None or row[:3] != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
             return None
         try:
@@ -83,13 +88,13 @@ class Index:
 
     def catalog(self, prefix: bytes) -> KnownCatalog | None:
         """The nested catalog last published at a path."""
-        row = self._database.execute(
+        row = self._row(
             "SELECT fingerprint, digest, size, counters FROM catalogs WHERE prefix = ?", (prefix,)
-        ).fetchone()
+        )
         try:
             if row is None:
                 return None
-            counters = Counters(**{name: int(row_) for name, row_ in json.loads(row[3]).items()})
+            counters = Counters(**{name: int(value) for name, value in json.loads(row[3]).items()})
             return KnownCatalog(
                 row[0], NestedCatalog(prefix, parse_digest(row[1]), row[2]), counters
             )
@@ -112,20 +117,32 @@ class Index:
 
     def save(self) -> None:
         """Keep what was remembered; call it once the revision is durable."""
-        with self._database as database:
-            database.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", self._files
-            )
-            database.executemany(
-                "INSERT OR REPLACE INTO catalogs VALUES (?, ?, ?, ?, ?)", self._catalogs
-            )
+        try:
+            with self._database as database:
+                database.executemany(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", self._files
+                )
+                database.executemany(
+                    "INSERT OR REPLACE INTO catalogs VALUES (?, ?, ?, ?, ?)", self._catalogs
+                )
+        except sqlite3.Error as exc:
+            # the revision stands; the next publication reads more files than it would have to
+            log.warning("index.not_saved", extra=fields(error=str(exc)))
         self._files.clear()
         self._catalogs.clear()
+
+    def _row(self, query: str, key: tuple[object, ...]) -> tuple[Any, ...] | None:
+        try:
+            row: tuple[Any, ...] | None = self._database.execute(query, key).fetchone()
+        except sqlite3.Error as exc:
+            log.warning("index.not_read", extra=fields(error=str(exc)))
+            return None
+        return row
 
 
 @contextmanager
 def open_index(path: Path | None) -> Iterator[Index]:
-    """The memory at `path`, made anew where it is missing, damaged or of another version; None keeps none."""
+    """The memory at `path`, made anew where it is missing or damaged, kept in memory only where it cannot be."""
     database = _connect(path)
     try:
         yield Index(database)
@@ -134,17 +151,18 @@ def open_index(path: Path | None) -> Iterator[Index]:
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        return _prepare(sqlite3.connect(":memory:"))
-    ensure_folder(path.parent)
-    try:
-        return _prepare(sqlite3.connect(path, timeout=5))
-    except sqlite3.Error:
-        path.unlink(missing_ok=True)
-    try:
-        return _prepare(sqlite3.connect(path, timeout=5))
-    except sqlite3.Error as exc:
-        raise HostError(str(path), f"the publisher's index cannot be opened: {exc}") from exc
+    if path is not None:
+        try:
+            ensure_folder(path.parent)
+            for _ in range(2):
+                try:
+                    return _prepare(sqlite3.connect(path, timeout=5))
+                except sqlite3.Error as exc:
+                    log.warning("index.made_anew", extra=fields(path=path, error=str(exc)))
+                    path.unlink(missing_ok=True)
+        except OSError as exc:
+            log.warning("index.not_opened", extra=fields(path=path, error=str(exc)))
+    return _prepare(sqlite3.connect(":memory:"))
 
 
 def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:

@@ -61,7 +61,7 @@ class LocalStore:
                 self._sync()
                 self._unsynced.clear()
         except OSError as exc:
-            raise _translate(exc, self.folder) from exc
+            raise translate(exc, self.folder) from exc
         self._write(path, data, durable=True)
 
     def get(self, path: str) -> bytes:
@@ -70,7 +70,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError("object", path) from None
         except OSError as exc:
-            raise _translate(exc, self.folder / path) from exc
+            raise translate(exc, self.folder / path) from exc
 
     def has(self, path: str) -> bool:
         exists = (self.folder / check_path(path)).is_file()
@@ -105,7 +105,7 @@ class LocalStore:
                     advice="wait until it has finished, then publish again",
                 ) from None
             except OSError as exc:
-                raise _translate(exc, workshop) from exc
+                raise translate(exc, workshop) from exc
             yield
             if not self._unsynced.is_set():
                 (workshop / _MARKER).unlink(missing_ok=True)
@@ -114,6 +114,7 @@ class LocalStore:
         """Sweep what a publisher that died left, and mark that this one may leave unsynced objects."""
         boot = _BOOT.read_bytes()
         marker = workshop / _MARKER
+        self._check_digests = False
         if marker.exists():
             self._unsynced.set()  # what the dead publisher put is not durable yet either
             self._check_digests = marker.read_bytes() != boot
@@ -157,7 +158,7 @@ class LocalStore:
             if durable:
                 _sync_folder(final.parent)
         except OSError as exc:
-            raise _translate(exc, final) from exc
+            raise translate(exc, final) from exc
 
     def _ensure(self, folder: str) -> None:
         if folder not in self._ready:
@@ -195,7 +196,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _translate(error: OSError, path: Path) -> CvmError:
+def translate(error: OSError, path: Path) -> CvmError:
+    """What an error of the operating system on a place of the store means."""
     reason = f"{path}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return SpaceError(reason, advice="free some space where the repository is stored")
