@@ -80,7 +80,8 @@ class _WatchedReader(io.RawIOBase):
     """The receiving side of a socket, each receive armed by its watch."""
 
     def __init__(self, sock: socket.socket, watch: Watch) -> None:
-        self._raw = socket.SocketIO(sock, "r")
+        # by `makefile`, which counts as a user: the library closes its own end early when the server will
+        self._raw = sock.makefile("rb", buffering=0)
         self._sock = sock
         self._watch = watch
 
@@ -92,6 +93,10 @@ class _WatchedReader(io.RawIOBase):
         received = self._raw.readinto(buffer)
         self._watch.count(received or 0)
         return received
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _open_response(

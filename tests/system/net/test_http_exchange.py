@@ -5,6 +5,7 @@ import ssl
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -147,3 +148,33 @@ def test_a_name_is_looked_up(mirror, exchange):
     fetcher = ChainFetcher(Chain((host.url.replace("127.0.0.1", "localhost"),)), exchange)
 
     assert get(fetcher) == BODY
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
+def test_a_server_that_closes_after_each_answer_serves_every_request(exchange, protocol):
+    class Closing(BaseHTTPRequestHandler):
+        protocol_version = protocol
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(b"x" * 100_000)
+            self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            fetcher = ChainFetcher(Chain((f"http://127.0.0.1:{server.server_port}",)), exchange)
+            sizes = [len(get(fetcher)) for _ in range(20)]
+        finally:
+            server.shutdown()
+            thread.join()
+
+    assert sizes == [100_000] * 20
+    assert fetcher.traffic.failures == 0
