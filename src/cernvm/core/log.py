@@ -34,7 +34,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    for noisy in ("urllib3", "botocore", "slixmpp", "uvicorn.access", "asyncio"):
+    for noisy in ("botocore", "urllib3", "slixmpp", "uvicorn.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
 
