@@ -1,7 +1,9 @@
 """The pilot's side of the conversation: a state machine that is told what happens and answers what to do.
 
 It opens no socket and starts no process. One job at a time: ask, choose the first manager that answers, run, declare,
-store, finish, ask again. A message that is not expected is ignored; a job that cannot be taken is given back.
+store, finish, ask again. `getJob` goes to the very manager that answered; all that follows goes to the managers'
+account, because the one that gave the job may be gone and another may speak for it. A message that is not expected is
+ignored; a job that cannot be taken is given back.
 Source: docs/formats/messages.md, "Jobs".
 """
 
@@ -81,7 +83,6 @@ class Dialogue:
         self.phase = Phase.STOPPED
         self._manager = manager
         self._host = host
-        self._chosen = manager
         self._order: Order | None = None
         self._made: tuple[Output, ...] = ()
         self._ending: Ending | None = None
@@ -114,13 +115,12 @@ class Dialogue:
             return []
         match message.command:
             case commands.HAVE_JOB if self.phase is Phase.ASKING:
-                self._chosen = message.sender
                 self.phase, self._turn_at = Phase.CHOSEN, now + ANSWER_S
-                return [self._say(commands.GET_JOB)]
+                return [Say(message.sender, commands.GET_JOB, {"agentHost": self._host})]
             case commands.NO_JOB if self.phase is Phase.CHOSEN:
                 self.phase, self._turn_at = Phase.ASKING, now + next(self._pauses)
             case commands.RUN_JOB:
-                return self._take(commands.read_order(message), message.sender, now)
+                return self._take(commands.read_order(message), now)
             case commands.STORE_OUTPUT_DIR if self.phase is Phase.DECLARED:
                 return self._store(commands.read_destination(message))
             case commands.JOB_ACCEPTED if self.phase is Phase.FINISHING and self._is_mine(message):
@@ -149,7 +149,7 @@ class Dialogue:
         """Something that is not the job's fault keeps it from going on here."""
         if self._order is None or self._order.key != key:
             return []
-        given_back = self._give_back(key, self._chosen, reason, counts=True)
+        given_back = self._give_back(key, reason, counts=True)
         return [given_back, *self._next_job(now, ask_at_once=False)]
 
     def stop(self, reason: str) -> list[Action]:
@@ -158,7 +158,7 @@ class Dialogue:
         if self._order is not None:
             actions = [
                 Drop(),
-                self._give_back(self._order.key, self._chosen, reason, counts=False),
+                self._give_back(self._order.key, reason, counts=False),
             ]
         self.phase, self._order = Phase.STOPPED, None
         self._turn_at = self._beat_at = math.inf
@@ -173,23 +173,23 @@ class Dialogue:
         if self.phase is Phase.DECLARED and self._order is not None:
             self._turn_at = now + REPEAT_S
             fields = commands.declaration_fields(self._order.key, self._host, self._made)
-            return Say(self._chosen, commands.GET_OUTPUT_DIR, fields)
+            return Say(self._manager, commands.GET_OUTPUT_DIR, fields)
         if self.phase is Phase.FINISHING and self._ending is not None:
             return self._finish(self._ending, now)
         return self._ask(now)
 
-    def _take(self, order: Order, sender: str, now: float) -> list[Action]:
+    def _take(self, order: Order, now: float) -> list[Action]:
         if self._order is not None and order.key == self._order.key:
             return []
         if self.phase is not Phase.CHOSEN:
-            return [self._give_back(order.key, sender, "it came too late", counts=False)]
+            return [self._give_back(order.key, "it came too late", counts=False)]
         self.phase, self._order = Phase.RUNNING, order
         self._turn_at = math.inf
         return [self._beat(order, now), Execute(order)]
 
     def _beat(self, order: Order, now: float) -> Say:
         self._beat_at = now + order.lease_s / BEATS_PER_LEASE
-        return Say(self._chosen, commands.JOB_RUNNING, order.key.to_fields(agentHost=self._host))
+        return Say(self._manager, commands.JOB_RUNNING, order.key.to_fields(agentHost=self._host))
 
     def _store(self, destination: Destination) -> list[Action]:
         if self._order is None or destination.key != self._order.key:
@@ -200,7 +200,7 @@ class Dialogue:
     def _finish(self, ending: Ending, now: float) -> Say:
         self.phase, self._ending = Phase.FINISHING, ending
         self._turn_at = now + REPEAT_S
-        return Say(self._chosen, commands.JOB_DONE, commands.ending_fields(ending, self._host))
+        return Say(self._manager, commands.JOB_DONE, commands.ending_fields(ending, self._host))
 
     def _next_job(self, now: float, *, ask_at_once: bool = True) -> list[Action]:
         self._order, self._ending, self._made = None, None, ()
@@ -213,12 +213,9 @@ class Dialogue:
     def _is_mine(self, message: Message) -> bool:
         return self._order is not None and commands.read_key(message) == self._order.key
 
-    def _say(self, command: str) -> Say:
-        return Say(self._chosen, command, {"agentHost": self._host})
-
-    def _give_back(self, key: JobKey, manager: str, reason: str, *, counts: bool) -> Say:
+    def _give_back(self, key: JobKey, reason: str, *, counts: bool) -> Say:
         fields = key.to_fields(reason=reason[:500], counts="1" if counts else "0")
-        return Say(manager, commands.GIVE_BACK, fields)
+        return Say(self._manager, commands.GIVE_BACK, fields)
 
 
 def _pauses() -> Iterator[float]:

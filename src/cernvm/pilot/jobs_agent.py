@@ -11,6 +11,7 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import anyio
 import anyio.to_thread
@@ -22,6 +23,7 @@ from cernvm.core.errors import (
     CvmError,
     DigestMismatchError,
     InvalidInputError,
+    LeaseLostError,
     MessageFormatError,
     NotFoundError,
     UnavailableError,
@@ -38,6 +40,7 @@ LOOK_EVERY_S = 0.5
 ABSENCE_S = 10.0
 DELIVERY_S = 20.0
 AT_ONCE = 32
+STALE = timedelta(minutes=5)
 
 ACTIVE = (JobState.LEASED, JobState.RUNNING)
 
@@ -61,7 +64,7 @@ class JobsAgent:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await self._extend_leases()
+        await self._take_up()
         limit = anyio.Semaphore(AT_ONCE)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._look_after_leases, tasks)
@@ -70,12 +73,15 @@ class JobsAgent:
                 tasks.start_soon(self._handle, item, limit)
             tasks.cancel_scope.cancel()
 
-    async def _extend_leases(self) -> None:
+    async def _take_up(self) -> None:
+        """Go on where the last job agent ended: its pilots keep their jobs, the idle ones are in line."""
         now = self.clock.now()
+        extend = functools.partial(lease.extend, now=now, lease_s=self.lease_s)
         for job in await self._active():
-            await self._change(
-                job.id, functools.partial(lease.extend, now=now, lease_s=self.lease_s)
-            )
+            await self._change(job.id, extend)
+        for seen in await anyio.to_thread.run_sync(self.queue.agents):
+            if seen.is_present and now - seen.seen_at < STALE:
+                self._line[seen.address] = seen.host
 
     async def _look_after_leases(self, tasks: TaskGroup) -> None:
         while True:
@@ -205,7 +211,7 @@ class JobsAgent:
             now=self.clock.now(),
         )
         try:
-            await self._change(key.job_id, rule)
+            await self._change(key.job_id, _spoken_by(message.sender, rule))
         except (ConflictError, NotFoundError) as error:
             log.info("job.late", extra=fields(job=key.job_id, error=error.what))
 
@@ -214,7 +220,7 @@ class JobsAgent:
         now = self.clock.now()
         complete = functools.partial(lease.complete, fence=key.fence, now=now)
         found = await self._jobs(ids=(key.job_id,))
-        if found and found[0].state is not JobState.DONE and found[0].fence == key.fence:
+        if found and _needs_check(found[0], message.sender, key):
             check = functools.partial(self.depot.check, found[0], now=now)
             try:
                 await anyio.to_thread.run_sync(check)
@@ -231,7 +237,7 @@ class JobsAgent:
     async def _apply(self, message: Message, key: JobKey, rule: Callable[[Job], Job]) -> Job | None:
         """Change the job, or tell the pilot to drop it when it may not speak for it any more."""
         try:
-            return await self._change(key.job_id, rule)
+            return await self._change(key.job_id, _spoken_by(message.sender, rule))
         except (ConflictError, NotFoundError, InvalidInputError) as error:
             log.warning(
                 "job.refused",
@@ -284,6 +290,21 @@ class JobsAgent:
 
     async def _change(self, job_id: str, rule: Callable[[Job], Job]) -> Job:
         return await anyio.to_thread.run_sync(self.queue.change, job_id, rule)
+
+
+def _spoken_by(sender: str, rule: Callable[[Job], Job]) -> Callable[[Job], Job]:
+    """A rule that only the job's own pilot may apply: they share an account, not their jobs."""
+
+    def checked(job: Job) -> Job:
+        if job.agent != sender:
+            raise LeaseLostError(f"job {job.id} is not {sender}'s")
+        return rule(job)
+
+    return checked
+
+
+def _needs_check(job: Job, sender: str, key: JobKey) -> bool:
+    return job.state is not JobState.DONE and (job.agent, job.fence) == (sender, key.fence)
 
 
 def _sender(item: Message | Presence) -> str:

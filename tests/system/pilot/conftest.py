@@ -6,8 +6,11 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+
+from cernvm.core.home import Home
 from conftest import CVM, missing
 
 DEADLINE_S = 30
@@ -98,14 +101,27 @@ class Site:
         """The first true value of `what()`."""
         end = time.monotonic() + deadline_s
         while not (found := what()):
-            logs = "\n".join(f"== {path}\n{path.read_text()[-3000:]}" for path in self.tmp_path.glob("*.log"))
+            logs = "\n".join(
+                f"== {path}\n{path.read_text()[-3000:]}" for path in self.tmp_path.glob("*.log")
+            )
             assert time.monotonic() < end, f"{self.jobs()}\n{logs}"
             time.sleep(0.1)
         return found
 
+    def wait_for_end(self, job_id):
+        """The job once it has ended."""
+        return self.wait_for(
+            lambda: next(
+                (job for job in self.jobs() if job["id"] == job_id and job["ended_at"]), None
+            )
+        )
+
     def wait_for_state(self, state, *, count=1):
         return self.wait_for(
-            lambda: len(found := [job for job in self.jobs() if job["state"] == state]) >= count and found
+            lambda: (
+                len(found := [job for job in self.jobs() if job["state"] == state]) >= count
+                and found
+            )
         )
 
     def close(self):
@@ -121,8 +137,40 @@ def _free_port():
 
 @pytest.fixture
 def site(home, tmp_path):
+    """Nothing runs yet; what a test starts it may kill."""
     if shutil.which("prosody") is None:
         missing("prosody is not installed")
     live = Site(home, tmp_path)
     yield live
     live.close()
+
+
+@pytest.fixture(scope="module")
+def calm_site(tmp_path_factory):
+    """Everything runs, with one pilot, and nobody is killed: shared by the tests of a module."""
+    if shutil.which("prosody") is None:
+        missing("prosody is not installed")
+    folder = tmp_path_factory.mktemp("calm")
+    live = Site(Home(folder / "home"), folder)
+    live.env["SECRET_OF_THE_PILOT"] = "x"
+    live.start_all(pilots=1)
+    yield live
+    live.close()
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """The ids of the live processes whose command line contains a text."""
+    return _processes
+
+
+def _processes(text):
+    """The ids of the live processes whose command line contains `text`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes().replace(b"\0", b" ")[:400]:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
