@@ -4,7 +4,10 @@ import pytest
 
 from cernvm.core.errors import DeadlineError, DigestMismatchError, HostError, UnavailableError
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Checksum-Sha256: %s\r\nX-Stored-At: 2026-01-01T00:00:00+00:00\r\n\r\n"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Checksum-Sha256: %s\r\n"
+    b"X-Stored-At: 2026-01-01T00:00:00+00:00\r\n\r\n"
+)
 
 
 def say(text):
@@ -46,7 +49,7 @@ BEHAVIOURS = {
 def test_a_server_that_misbehaves_is_our_error_in_time(bad_server, behaviour, verb):
     client = bad_server(BEHAVIOURS[behaviour]).client()
     calls = {
-        "list": lambda: client.list(),
+        "list": client.list,
         "stat": lambda: client.stat("a"),
         "put": lambda: client.put(
             "a",

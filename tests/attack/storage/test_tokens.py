@@ -66,7 +66,7 @@ def test_a_jobs_token_reads_and_lists_nothing(service):
     client.put("jobs/7/1/a", [b"x"], size_bytes=1, sha256=hashlib.sha256(b"x").hexdigest())
 
     for verb in (
-        lambda: client.list(),
+        client.list,
         lambda: client.list("jobs/7/1"),
         lambda: list(client.get("jobs/7/1/a")),
         lambda: client.delete("jobs/7/1/a"),

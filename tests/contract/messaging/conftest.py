@@ -4,12 +4,12 @@ import shutil
 import socket
 
 import pytest
-from conftest import missing
 
 from cernvm.core.process import stop_child
 from cernvm.messaging import MemoryNetwork
 from cernvm.messaging.prosody import BusServer, ensure_account, start_prosody
 from cernvm.messaging.xmpp import Account, connect_xmpp
+from conftest import missing
 
 
 @pytest.fixture

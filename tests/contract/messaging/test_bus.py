@@ -19,7 +19,8 @@ async def first(bus, kind=Message, deadline_s=5):
     with anyio.fail_after(deadline_s):
         async for item in bus.incoming():
             if isinstance(item, kind):
-                return item
+                break
+    return item
 
 
 async def test_a_command_arrives_with_its_fields_and_its_sender(place, names):
@@ -112,9 +113,8 @@ async def test_closing_ends_what_is_being_sent(place, names):
             failures.append(type(error).__name__)
 
     with anyio.fail_after(5):
-        async with anyio.create_task_group() as tasks:
-            async with place.connect(names[0], "one") as sender:
-                tasks.start_soon(send, sender)
-                await anyio.sleep(0.1)
+        async with anyio.create_task_group() as tasks, place.connect(names[0], "one") as sender:
+            tasks.start_soon(send, sender)
+            await anyio.sleep(0.1)
 
     assert failures == ["BusError"]

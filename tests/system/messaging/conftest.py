@@ -4,11 +4,11 @@ import shutil
 import socket
 
 import pytest
-from conftest import missing
 
 from cernvm.core.process import stop_child
 from cernvm.messaging.prosody import BusServer, ensure_account, start_prosody
 from cernvm.messaging.xmpp import Account, connect_xmpp
+from conftest import missing
 
 
 @pytest.fixture
