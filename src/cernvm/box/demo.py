@@ -25,7 +25,7 @@ from cernvm.box.story import Options, Story, job_rows
 from cernvm.box.sweep import REGION, sweep
 from cernvm.core import linux
 from cernvm.core.errors import CvmError
-from cernvm.core.home import Home
+from cernvm.core.home import Home, ensure_folder
 from cernvm.core.log import fields
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,10 @@ def _tell(story: Story) -> Report:
         try:
             with story.screen.step(number, len(STEPS), step.name, step.by_hand(story)):
                 result = step.run(story)
-        except BaseException:
+        except BaseException as error:
             story.screen.fail()
+            if isinstance(error, CvmError):
+                _keep_consoles(story)
             raise
         story.screen.finish(result)
         seconds = time.monotonic() - started
@@ -107,3 +109,15 @@ def _tell(story: Story) -> Report:
     )
     write_report(report, story.options.report)
     return report
+
+
+def _keep_consoles(story: Story) -> None:
+    """Write down what the instances said, which goes with them, for whoever asks why a step failed."""
+    for instance in story.instances:
+        path = ensure_folder(story.home.log) / f"console-{instance}.log"
+        try:
+            path.write_text(story.commands.run("console", instance))
+        except CvmError as error:
+            log.info("demo.no_console", extra=fields(instance=instance, error=str(error)))
+        else:
+            story.screen.line(f"    what {instance} said is in {path}")
