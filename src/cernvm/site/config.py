@@ -29,8 +29,8 @@ from pathlib import Path
 from cernvm.core.errors import ConfigError
 from cernvm.core.home import check_repository_name
 from cernvm.site.instance import Image
+from cernvm.site.network import METADATA_ADDRESS
 
-METADATA_ADDRESS = IPv4Address("169.254.169.254")
 HYPERVISORS = ("container", "memory")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -52,8 +52,8 @@ class ImageConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class RepositoryConfig:
-    """A repository that instances get: where it is fetched from and the key that it must be signed with."""
+class Export:
+    """A repository to mount: its name, where it is fetched from (`URL;URL`), and the key it must be signed with."""
 
     name: str
     url: str
@@ -105,7 +105,7 @@ class SiteConfig:
     metadata_tokens: str = "optional"
     instances_max: int = 16
     images: tuple[ImageConfig, ...] = ()
-    repositories: tuple[RepositoryConfig, ...] = ()
+    repositories: tuple[Export, ...] = ()
     forwards: tuple[ForwardConfig, ...] = ()
 
     def __post_init__(self) -> None:

@@ -28,11 +28,12 @@ from anyio.abc import TaskGroup
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, DeadlineError, NotFoundError, UnavailableError
-from cernvm.core.home import check_repository_name, ensure_folder
+from cernvm.core.home import ensure_folder
 from cernvm.core.linux import umount
 from cernvm.core.log import fields
 from cernvm.core.process import start_child, stop_child
 from cernvm.core.retry import backoff_s
+from cernvm.site.config import Export
 from cernvm.site.refusal import refusal
 
 CVM = (str(Path(sys.executable).with_name("cvm")),)
@@ -46,18 +47,6 @@ _PATIENCE_S = 5.0  # who needs a repository waits so long for the next attempt
 _STACKED_MOUNTS = 16
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """A repository to mount: its name, where it is fetched from (`URL;URL`), and the key it must be signed with."""
-
-    name: str
-    url: str
-    public_key: Path
-
-    def __post_init__(self) -> None:
-        check_repository_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ from cernvm.core.process import record_process
 from cernvm.site.actions import Actions
 from cernvm.site.api import create_api
 from cernvm.site.bridge import BridgeNetwork
-from cernvm.site.config import METADATA_ADDRESS, SiteConfig
-from cernvm.site.exports import Export, RepositoryMounts
+from cernvm.site.config import SiteConfig
+from cernvm.site.exports import RepositoryMounts
 from cernvm.site.forward import Forward
 from cernvm.site.hypervisor.container import ContainerHypervisor
 from cernvm.site.hypervisor.memory import MemoryHypervisor
@@ -39,7 +39,7 @@ from cernvm.site.hypervisor.port import Hypervisor
 from cernvm.site.lifecycle import Lifecycle
 from cernvm.site.listener import serve_application
 from cernvm.site.metadata import HOP_LIMIT, create_metadata
-from cernvm.site.network import LoopbackNetwork, SiteNetwork, open_listener
+from cernvm.site.network import METADATA_ADDRESS, LoopbackNetwork, SiteNetwork, open_listener
 from cernvm.site.state import AccessKey, Limits, SiteState, open_state
 from cernvm.site.trees import FolderTrees, Trees
 
@@ -155,7 +155,7 @@ async def _open_machinery(home: Home, config: SiteConfig, stack: AsyncExitStack)
     stack.callback(network.close)
     mounts = await stack.enter_async_context(
         RepositoryMounts(
-            [Export(each.name, each.url, each.public_key) for each in config.repositories],
+            config.repositories,
             folder=home.site / "mounts",
             cache=home.cache,
             log_folder=home.log,

@@ -12,7 +12,8 @@ import pytest
 
 from cernvm.core.errors import DeadlineError, NotFoundError, UnavailableError
 from cernvm.site import exports
-from cernvm.site.exports import Export, RepositoryMounts
+from cernvm.site.config import Export
+from cernvm.site.exports import RepositoryMounts
 from conftest import missing
 from system.site_hypervisor.roots import eventually
 
@@ -167,7 +168,8 @@ async def test_another_repository_is_not_found(mounts, tree):
 SITE = """
 import sys, anyio
 from pathlib import Path
-from cernvm.site.exports import Export, RepositoryMounts
+from cernvm.site.config import Export
+from cernvm.site.exports import RepositoryMounts
 
 async def main(folder, tree, command):
     exports = [Export("sft.cernvm.test", tree, Path("key.pub"))]

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from cernvm.site.exports import Export, RepositoryMounts
+from cernvm.site.config import Export
+from cernvm.site.exports import RepositoryMounts
 from conftest import CVM
 from system.site_hypervisor.roots import bash, eventually
 
