@@ -22,7 +22,7 @@ def main():
     medians = {name: median_ms(command) for name, command in COMMANDS.items()}
     bare = medians["python -c pass"]
     for name, taken in medians.items():
-        print(f"{name:18} {taken:6.1f} ms  {taken / bare:4.1f} × an empty interpreter")
+        print(f"{name:18} {taken:6.1f} ms  {taken / bare:4.1f} x an empty interpreter")
 
 
 def median_ms(command):
