@@ -1,4 +1,7 @@
-"""An ordinary user with a device node of its own, made inside a private mount namespace: the host is not changed."""
+"""A data folder in which the main job ran, and an ordinary user.
+
+The user has a device node of its own, made inside a private mount namespace: the host is not changed.
+"""
 
 import os
 import stat
@@ -7,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cernvm.core.home import Home
+from system.box.demos import Told, demo
+
 ROOT = Path(__file__).parents[3]
 UID = 4242
 SUBORDINATE = 300_000
+FIRST_RUN_S = 600
 
 # bind the user's own node and account files over the host's, in this namespace only, then become that user
 _BECOME = """
@@ -112,3 +119,18 @@ def ordinary_user(tmp_path_factory):
         folder = Path(name)
         folder.chmod(0o755)
         yield OrdinaryUser(folder)
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    """A data folder in which the main job ran once, in full, from nothing."""
+    if os.geteuid() != 0:
+        pytest.skip("the whole story as root needs root; test_ordinary_user has the other")
+    folder = tmp_path_factory.mktemp("told")
+    home = Home(folder / "home")
+    # its own report: later tests tell smaller stories in the same data folder, in any order
+    done = demo(home, "--report", folder / "report", timeout=FIRST_RUN_S)
+    assert done.returncode == 0, done.stderr
+    yield Told(home, folder / "report", done.stdout)
+    assert demo(home, "--clean").returncode == 0
+    assert not home.path.exists()
