@@ -2,11 +2,14 @@
 
 Also runs as any other process, for tests and for images whose process 1 is another; then it ends only what it
 started. Everything is in one thread but the contextualization, so that signals and zombies never wait for it.
+A command that crashed or was killed is started again, after a pause that grows; one that exited, or was asked to end
+by a signal, is not.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import signal
@@ -27,6 +30,8 @@ from cernvm.guest.status import CommandStatus, State, Status, write_status
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGPWR)
 GRACE_S = 4.0  # of the 5 s in which an instance must be gone
+ASKED_TO_END = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGPIPE}
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 COMMAND_LOG = Path("/var/log/cernvm/context.log")
 _MAX_LOG_BYTES = 10 << 20
 
@@ -44,6 +49,10 @@ class Init:
     status: Status = field(default_factory=lambda: Status(State.SEARCHING))
     command: CommandProcess | None = None
     _end: int = 0
+    _launch: Launch | None = None
+    _start_at: float = math.inf  # of the command, on the monotonic clock
+    _started_at: float = 0.0
+    _pause_s: float = FIRST_PAUSE_S
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self) -> int:
@@ -60,8 +69,10 @@ class Init:
         job.add_done_callback(lambda _job: woken.send(b"\0"))
         started = False
         while not self._end:
-            self._wait(wakeup, timeout_s=None)
+            self._wait(wakeup, timeout_s=self._until_start())
             self._reap()
+            if self._launch and time.monotonic() >= self._start_at:
+                self._start(self._launch)
             if job.done() and not started:
                 started = True
                 pool.shutdown(wait=False)
@@ -91,11 +102,16 @@ class Init:
         done = job.result()
         self.status = done.status
         if done.launch:
+            self._launch = done.launch
             self._start(done.launch)
         if self.status.state is not State.DONE:
             self._fail(self.status.reason or self.status.state)
 
+    def _until_start(self) -> float | None:
+        return None if math.isinf(self._start_at) else max(0, self._start_at - time.monotonic())
+
     def _start(self, launch: Launch) -> None:
+        self._start_at, self._started_at = math.inf, time.monotonic()
         user, program = launch.command.user, launch.command.argv[0]
         try:
             command = start_command(launch)
@@ -113,12 +129,16 @@ class Init:
             return
         lines = self.command.read_lines()
         if lines is None:
-            self._selector.unregister(self.command.output)
-            self.command.output.close()
+            self._close_output(self.command)
             return
         for line in lines:
             self.console(f"{self.command.user}| {line}")
         self._keep(lines)
+
+    def _close_output(self, command: CommandProcess) -> None:
+        if not command.output.closed:
+            self._selector.unregister(command.output)
+            command.output.close()
 
     def _keep(self, lines: list[str]) -> None:
         """Append to the command's log, of which at most two files of `_MAX_LOG_BYTES` are kept."""
@@ -153,6 +173,15 @@ class Init:
         )
         pid = command.process.pid
         self._record(CommandStatus(command.user, command.program, "ended", pid, exit_status))
+        if exit_status < 0 and exit_status not in ASKED_TO_END and not self._end:
+            self._close_output(command)  # a process it left behind may hold it open
+            self._start_again(time.monotonic())
+
+    def _start_again(self, now: float) -> None:
+        if now - self._started_at > LONGEST_PAUSE_S:
+            self._pause_s = FIRST_PAUSE_S
+        self._start_at = now + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
 
     def _record(self, command: CommandStatus, reason: str = "") -> None:
         self.status = self.status.with_command(command, reason)

@@ -132,6 +132,30 @@ def test_process_1_reaps_orphans(start, quote):
         assert machine.run("ls -d /proc/[0-9]* | wc -l").strip() in ("3", "4", "5")
 
 
+def test_a_command_that_was_killed_is_started_again(start, quote):
+    with metadata_service(user_data("/opt/command")) as server:
+        # what it leaves behind holds its output open
+        machine = start(server.url, script("echo I am $$; setsid sleep 50 & exec sleep 100", quote))
+        for number in (1, 2):
+            machine.wait_for(r"(I am[\S\s]*){%d}" % number)
+            pid = re.findall(r"pilot\| I am (\d+)", machine.console)[-1]
+            machine.run(f"kill -9 {pid}")
+        machine.wait_for(r"(I am[\S\s]*){3}")
+        status = json.loads(machine.read("/var/lib/cernvm/status.json"))
+        assert status["command"]["state"] == "running"
+        assert str(status["command"]["pid"]) not in pid
+
+
+def test_a_command_that_was_asked_to_end_is_left_alone(start, quote):
+    with metadata_service(user_data("/opt/command")) as server:
+        machine = start(server.url, script("echo I am $$; exec sleep 100", quote))
+        machine.wait_for("I am")
+        machine.run(f"kill {re.findall(r'I am ([0-9]+)', machine.console)[0]}")
+        machine.wait_for("command.ended")
+        time.sleep(1.5)
+        assert machine.console.count("I am") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGPWR])
 def test_a_signal_ends_everything_politely(start, quote, number):
     polite = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
