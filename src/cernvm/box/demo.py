@@ -74,7 +74,7 @@ def prepare(home: Home) -> None:
 def end(story: Story) -> None:
     """Terminate the instances while there is a site to do it, then stop all services."""
     try:
-        if story.instances and "site" in story.commands.services:
+        if story.instances and story.commands.is_running("site"):
             story.commands.json("terminate", *story.instances, "--wait")
     except CvmError as error:
         # they end with their site in any case

@@ -47,7 +47,10 @@ STEPS: tuple[Step, ...] = (
     Step(
         "Instances",
         tale.start_instances,
-        lambda story: [f"cvm run {_joined(story, tale.run_words(story))}", "cvm -H ls"],
+        lambda story: [
+            f"cvm run {_joined(story, tale.run_words(story, story.options.instances))}",
+            "cvm -H ls",
+        ],
     ),
     Step(
         "Jobs",

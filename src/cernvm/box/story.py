@@ -26,6 +26,8 @@ from cernvm.core.errors import CvmError
 from cernvm.core.home import Home, ensure_folder, write_atomically
 from cernvm.pilot.job import Job, JobState
 from cernvm.pilot.queue import DatabaseQueue
+from cernvm.site.instance import Instance, State
+from cernvm.site.state import open_state
 
 OS, SOFTWARE = operating_system.REPOSITORY, software.REPOSITORY
 IMAGE = "cernvm-box"
@@ -40,6 +42,7 @@ INSTANCE_DEADLINE_S = 90.0
 JOB_DEADLINE_S = 180.0  # for whatever happens around the events
 SLOWEST_EVENTS_PER_S = 10  # far slower than any machine; only a deadline is reckoned from it
 POLL_S = 0.4
+MOST_REPLACEMENTS = 3  # of instances that ended without being asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Story:
     addresses: dict[str, str] = field(default_factory=dict)
     ami: str = f"ami-… (of {IMAGE})"
     instances: dict[str, str] = field(default_factory=dict)  # id to address
+    lost: dict[str, str] = field(default_factory=dict)  # the same, of those that were replaced
     jobs: list[Job] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     plots: list[Path] = field(default_factory=list)
@@ -167,32 +171,47 @@ def install_template(story: Story) -> str:
 def start_instances(story: Story) -> str:
     """Start contextualized instances and wait until they run."""
     began = time.monotonic()
-    rows = story.commands.json("run", *run_words(story))
-    story.instances = {row["id"]: row["address"] for row in rows}
+    _run_instances(story, story.options.instances)
     deadline = Deadline.after(INSTANCE_DEADLINE_S)
     while True:
         rows = story.commands.json("ls", *story.instances)
         story.screen.rows(("rid", "id", "owner", "group", "address", "state", "type"), rows)
-        states = {row["state"] for row in rows}
-        if states == {"running"}:
+        if {row["state"] for row in rows} == {State.RUNNING.value}:
             break
-        if states - {"pending", "running"}:
-            failed = next(row for row in rows if row["state"] not in ("pending", "running"))
-            raise CvmError(
-                f"the instance {failed['id']} is {failed['state']}: {failed['reason']}",
-                advice=f"read its console: cvm console {failed['id']}",
-            )
         deadline.check("starting the instances")
-        story.commands.check_services()
+        look_after(story)
         time.sleep(POLL_S)
     return f"{len(rows)} instances run after {time.monotonic() - began:.1f} s"
 
 
-def run_words(story: Story) -> list[str]:
+def _run_instances(story: Story, number: int) -> None:
+    rows = story.commands.json("run", *run_words(story, number))
+    story.instances |= {row["id"]: row["address"] for row in rows}
+
+
+def look_after(story: Story) -> None:
+    """Have every service that was killed back, and an instance for every one that ended.
+
+    Errors: of a service that ended by itself; `CvmError` when instances keep ending.
+    """
+    story.commands.look_after_services()
+    ended = [row for row in _site_instances(story) if not row.is_live]
+    for instance in ended:
+        if len(story.lost) >= MOST_REPLACEMENTS:
+            raise CvmError(
+                f"the instance {instance.instance_id} is {instance.state.value}:"
+                f" {instance.reason.text if instance.reason else 'no reason is known'}",
+                advice=f"read its console: cvm console {instance.instance_id}",
+            )
+        story.lost[instance.instance_id] = story.instances.pop(instance.instance_id)
+        _run_instances(story, 1)
+
+
+def run_words(story: Story, number: int) -> list[str]:
     """What follows `cvm run`; the password is named by its file, since arguments can be read by anyone."""
     return [
         story.ami,
-        *("--template", f"{TEMPLATE.removesuffix('.tpl')}:{story.options.instances}"),
+        *("--template", f"{TEMPLATE.removesuffix('.tpl')}:{number}"),
         *("--group", NAME),
         f"BUS_SERVER={GATEWAY}:{BUS_PORT}",
         f"BUS_JID={ACCOUNT}@{DOMAIN}",
@@ -214,7 +233,7 @@ def run_jobs(story: Story) -> str:
         if all(job.state.is_final for job in story.jobs):
             break
         deadline.check("running the jobs")
-        story.commands.check_services()
+        look_after(story)
         time.sleep(POLL_S)
     for job in story.jobs:
         if job.state is not JobState.DONE:
@@ -245,13 +264,22 @@ def _queue_jobs(story: Story, ids: Sequence[str] = ()) -> list[Job]:
         queue.close()
 
 
+def _site_instances(story: Story) -> list[Instance]:
+    """The story's instances, asked of the database for the same reason."""
+    state = open_state(story.home.site)
+    try:
+        return [each for each in state.instances() if each.instance_id in story.instances]
+    finally:
+        state.close()
+
+
 def _job_table(story: Story) -> list[dict[str, object]]:
     now = datetime.now(UTC)
     return [
         {
             "job": job.id,
             "state": job.state.value,
-            "instance": instance_of(job.agent, story.instances),
+            "instance": instance_of(job.agent, story.lost | story.instances),
             "attempt": job.attempt or "",
             "seconds": "" if (took := job.duration_s(now)) is None else f"{took:.1f}",
         }
@@ -267,7 +295,7 @@ def job_rows(story: Story) -> list[JobRow]:
             job=job.id,
             name=f"job {number}",
             state=job.state.value,
-            agent=instance_of(job.agent, story.instances),
+            agent=instance_of(job.agent, story.lost | story.instances),
             attempts=job.attempt,
             started_s=((job.started_at or now) - story.began_at).total_seconds(),
             seconds=job.duration_s(now) or 0.0,

@@ -2,13 +2,14 @@
 
 import pytest
 
-from cernvm.box.commands import Commands, read_complaint
-from cernvm.core.errors import CvmError, DeadlineError, NotFoundError, PrerequisiteError
+from cernvm.box.commands import MOST_KILLS, Commands, read_complaint
+from cernvm.core.errors import CvmError, DeadlineError, HostError, NotFoundError, PrerequisiteError
+from cernvm.core.home import ensure_folder
 
 
 @pytest.fixture
 def commands(home):
-    return Commands(home, {12: NotFoundError, 15: PrerequisiteError})
+    return Commands(home, {12: NotFoundError, 15: PrerequisiteError, 30: HostError})
 
 
 def test_a_command_returns_what_it_printed(commands):
@@ -34,6 +35,43 @@ def test_a_service_that_ends_at_once_tells_why(commands):
         commands.start("site", "site", "serve")
     assert "site.toml" in caught.value.what
     commands.stop_all()
+
+
+def test_a_service_that_was_killed_is_back_where_it_was(commands):
+    address = commands.start("storage", "storage", "serve", "--port", "0")
+    for _ in range(MOST_KILLS):
+        kill(commands, "storage")
+        assert commands.look_after_services() == ["storage"]
+        assert commands.services["storage"].address == address
+    kill(commands, "storage")
+    with pytest.raises(CvmError, match="cvm storage serve was killed by SIGKILL, 4 times in all"):
+        commands.look_after_services()
+    commands.stop_all()
+
+
+def test_a_command_waits_for_a_service_that_was_killed(commands):
+    commands.start("storage", "storage", "serve", "--port", "0")
+    kill(commands, "storage")
+    assert commands.json("storage", "ls") == []
+    commands.stop_all()
+
+
+def test_a_service_that_ended_by_itself_tells_why_and_nothing_of_earlier_ones(commands):
+    log = ensure_folder(commands.home.log) / "storage.log"
+    log.write_text("cvm: of yesterday\n")
+    commands.start("storage", "storage", "serve", "--port", "0")
+    commands.services["storage"].child.terminate()
+    commands.services["storage"].child.wait(10)
+    with pytest.raises(CvmError) as caught:
+        commands.look_after_services()
+    assert "yesterday" not in caught.value.what
+    commands.stop_all()
+
+
+def kill(commands, name):
+    child = commands.services[name].child
+    child.kill()
+    child.wait(10)
 
 
 def test_the_last_complaint_counts():
