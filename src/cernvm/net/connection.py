@@ -1,4 +1,8 @@
-"""One HTTP connection whose every receive is bounded: by silence, by slowness and by the request's deadline."""
+"""One HTTP connection whose every send and receive is bounded: by silence, by slowness and by the request's deadline.
+
+Every room that asks over HTTP does it over this one, and tells its users in its own words what went wrong.
+Source: docs/decisions/every-receive-is-bounded.md.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from cernvm.core.clock import Deadline
@@ -20,7 +25,8 @@ _BUFFER_BYTES = 16 * 1024
 class Timing:
     """When a host counts as dead.
 
-    Units: `stall_s` is the longest silence, and the window in which at least `slow_bytes_per_s` must arrive.
+    Units: `stall_s` is the longest silence, and the window in which at least `slow_bytes_per_s` must arrive;
+    with 0 of these a host may be as slow as its request's deadline allows.
     """
 
     connect_s: float = 5.0
@@ -38,17 +44,15 @@ class Watch:
     def begin(self, deadline: Deadline) -> None:
         """Start a new exchange, which must end by `deadline`."""
         self._deadline = deadline
-        self._window_started = time.monotonic()
-        self._window_bytes = 0
+        self._begin_window()
 
     def arm(self, sock: socket.socket) -> None:
         """Bound the next send or receive. Errors: `TimeoutError` when there is no time left."""
-        now = time.monotonic()
-        elapsed_s = now - self._window_started
+        elapsed_s = time.monotonic() - self._window_started
         if elapsed_s >= self.timing.stall_s:
             if self._window_bytes < elapsed_s * self.timing.slow_bytes_per_s:
                 raise TimeoutError(f"slower than {self.timing.slow_bytes_per_s} bytes/s")
-            self._window_started, self._window_bytes = now, 0
+            self._begin_window()
         left_s = self._deadline.remaining_s
         if left_s <= 0:
             raise TimeoutError("the deadline has passed")
@@ -57,6 +61,14 @@ class Watch:
     def count(self, received_bytes: int) -> None:
         """Take note of what arrived."""
         self._window_bytes += received_bytes
+
+    def send(self, sock: socket.socket, data: Any) -> None:
+        """Send all of `data`, however little the other side takes at a time: its pace is judged by what it says."""
+        left = memoryview(data).cast("B")
+        while left:
+            self._begin_window()
+            self.arm(sock)
+            left = left[sock.send(left) :]
 
     def open_socket(self, resolver: Resolver, host: str, port: int) -> socket.socket:
         """Connect to the first address of `host` that answers."""
@@ -74,6 +86,10 @@ class Watch:
                 continue
             return sock
         raise last
+
+    def _begin_window(self) -> None:
+        self._window_started = time.monotonic()
+        self._window_bytes = 0
 
 
 class _WatchedReader(io.RawIOBase):
@@ -112,31 +128,44 @@ class Connection(http.client.HTTPConnection):
     """A plain connection to a host, or to a proxy (`absolute`: it wants whole URLs)."""
 
     def __init__(
-        self, host: str, port: int, timing: Timing, resolver: Resolver, *, absolute: bool = False
+        self,
+        host: str,
+        port: int,
+        timing: Timing,
+        resolver: Resolver,
+        *,
+        absolute: bool = False,
+        **tls: Any,
     ) -> None:
-        super().__init__(host, port)
+        super().__init__(host, port, **tls)
         self.watch = Watch(timing)
         self._absolute = absolute
-        # The two places where the library opens its socket and reads from it.
+        # Two of the three places where the library touches its socket; the third is `send`.
         self._create_connection = lambda address, *_: self.watch.open_socket(resolver, *address)
         self.response_class = lambda sock, method=None: _open_response(self.watch, sock, method)  # type: ignore[assignment]
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.watch.send(self.sock, data)
 
     def target(self, url: str) -> str:
         """How the request line names `url`."""
         return url if self._absolute else urlsplit(url).path
 
 
-class SecureConnection(http.client.HTTPSConnection):
+class SecureConnection(Connection, http.client.HTTPSConnection):
     """A connection over TLS, its certificate checked; through a proxy when `set_tunnel` was called."""
 
     def __init__(
         self, host: str, port: int, timing: Timing, resolver: Resolver, context: ssl.SSLContext
     ) -> None:
-        super().__init__(host, port, context=context)
-        self.watch = Watch(timing)
-        self._create_connection = lambda address, *_: self.watch.open_socket(resolver, *address)
-        self.response_class = lambda sock, method=None: _open_response(self.watch, sock, method)  # type: ignore[assignment]
+        super().__init__(host, port, timing, resolver, context=context)
 
-    def target(self, url: str) -> str:
-        """How the request line names `url`."""
-        return urlsplit(url).path
+
+def connection_for_one(url: str, timing: Timing, deadline: Deadline) -> Connection:
+    """A plain connection to the host of `url` for one exchange, its connecting included, that ends by `deadline`."""
+    parts = urlsplit(url)
+    connection = Connection(parts.hostname or "", parts.port or 80, timing, Resolver())
+    connection.watch.begin(deadline)
+    return connection

@@ -26,8 +26,6 @@ _HEADERS = {"User-Agent": "cernvm", "Accept": "*/*", "Accept-Encoding": "identit
 _PART_BYTES = 128 * 1024
 _NO_CACHE = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
 
-AnyConnection = Connection | SecureConnection
-
 
 class HttpExchange:
     """GETs over HTTP and HTTPS (system CAs), through a proxy where the route names one."""
@@ -37,7 +35,7 @@ class HttpExchange:
     ) -> None:
         self._timing = timing or Timing()
         self._slots = threading.BoundedSemaphore(max_connections)
-        self._idle: dict[tuple[str, str], list[AnyConnection]] = {}
+        self._idle: dict[tuple[str, str], list[Connection]] = {}
         self._lock = threading.Lock()
         self._resolver = Resolver()
         self._tls: ssl.SSLContext | None = None
@@ -62,7 +60,7 @@ class HttpExchange:
 
     def _ask(
         self, route: Route, url: str, *, no_cache: bool, deadline: Deadline
-    ) -> tuple[AnyConnection, HttpAnswer]:
+    ) -> tuple[Connection, HttpAnswer]:
         """Send the request on an idle connection; a server may just then have closed it, so a new one follows."""
         idle = self._take_idle(route)
         if idle is not None:
@@ -74,15 +72,13 @@ class HttpExchange:
         return new, self._ask_on(new, url, no_cache=no_cache, deadline=deadline)
 
     def _ask_on(
-        self, connection: AnyConnection, url: str, *, no_cache: bool, deadline: Deadline
+        self, connection: Connection, url: str, *, no_cache: bool, deadline: Deadline
     ) -> HttpAnswer:
         headers = _HEADERS | _NO_CACHE if no_cache else _HEADERS
         connection.watch.begin(deadline)
         answer = None
         try:
             with _host_errors(url, self._timing):
-                if connection.sock is not None:
-                    connection.watch.arm(connection.sock)
                 connection.request("GET", connection.target(url), headers=headers)
                 answer = HttpAnswer(url, connection.getresponse(), self._timing)
                 return answer
@@ -90,7 +86,7 @@ class HttpExchange:
             if answer is None:
                 connection.close()
 
-    def _take_idle(self, route: Route) -> AnyConnection | None:
+    def _take_idle(self, route: Route) -> Connection | None:
         while True:
             with self._lock:
                 idle = self._idle.get(_origin(route))
@@ -101,7 +97,7 @@ class HttpExchange:
                 return connection
             connection.close()
 
-    def _give_back(self, route: Route, connection: AnyConnection, answer: HttpAnswer) -> None:
+    def _give_back(self, route: Route, connection: Connection, answer: HttpAnswer) -> None:
         """Keep the connection for the next exchange if its answer was read to the end."""
         if not answer.leaves_connection_usable:
             answer.close()
@@ -110,7 +106,7 @@ class HttpExchange:
         with self._lock:
             self._idle.setdefault(_origin(route), []).append(connection)
 
-    def _new_connection(self, route: Route) -> AnyConnection:
+    def _new_connection(self, route: Route) -> Connection:
         target = urlsplit(route.host)
         hop = urlsplit(route.proxy) if route.via_proxy else target
         hop_host = hop.hostname or ""
@@ -192,7 +188,7 @@ def _origin(route: Route) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", route.proxy
 
 
-def _has_ended(connection: AnyConnection) -> bool:
+def _has_ended(connection: Connection) -> bool:
     """Whether an idle connection has something to say, which can only be its end."""
     if connection.sock is None or connection.sock.fileno() < 0:
         return True

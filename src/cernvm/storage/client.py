@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from urllib.parse import quote, urlsplit
 
+from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, HostError, InvalidInputError
-from cernvm.storage.exchange import Answer, Patience, exchange
+from cernvm.storage.exchange import Answer, exchange
 from cernvm.storage.port import Stat, check_object_path, check_sha256, checked
 from cernvm.storage.problems import from_problem
 
@@ -100,7 +101,8 @@ class StorageClient:
             method,
             self._origin,
             target + query,
-            patience=Patience(self._silence_s + size_bytes / SLOWEST_BYTES_S, self._silence_s),
+            deadline=Deadline.after(self._silence_s + size_bytes / SLOWEST_BYTES_S),
+            silence_s=self._silence_s,
             headers={"Authorization": f"Bearer {self._token}", **(headers or {})},
             body=body,
         ) as answer:
@@ -136,7 +138,8 @@ def _origin(url: str) -> str:
     try:
         parts = urlsplit(url)
         if parts.scheme == "http" and parts.hostname and not parts.path.strip("/") and parts.port:
-            return f"{parts.hostname}:{parts.port}"
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            return f"http://{host}:{parts.port}"
     except ValueError:
         pass  # a port that is no number, or a broken bracket
     raise InvalidInputError(f"{url!r} is no storage URL", advice="write http://host:port")

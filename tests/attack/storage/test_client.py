@@ -76,6 +76,16 @@ def test_one_byte_at_a_time_does_not_stretch_the_deadline(bad_server):
     assert time.monotonic() - began < 5
 
 
+def test_a_server_that_reads_no_further_does_not_hold_an_upload(bad_server):
+    client = bad_server(silence).client()
+    began = time.monotonic()
+
+    with pytest.raises(HostError, match=r"silent for 0\.5 s"):
+        client.put("a", [bytes(1 << 20)] * 30, size_bytes=30 << 20, sha256="0" * 64)
+
+    assert time.monotonic() - began < 3
+
+
 def test_content_that_is_not_what_was_stored_is_refused(bad_server):
     client = bad_server(say(HEAD % (3, b"0" * 64) + b"bad")).client()
 

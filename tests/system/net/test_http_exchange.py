@@ -1,13 +1,18 @@
 """The real exchange beyond the contract: kept-alive connections, proxies, TLS, names."""
 
+import ipaddress
 import socket
 import ssl
 import threading
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import HostError
@@ -118,6 +123,61 @@ def test_tls_to_a_server_without_a_known_certificate_is_refused(self_signed, exc
 
     with pytest.raises(HostError, match="secure connection"):
         get(fetcher)
+
+
+@pytest.fixture
+def known_tls_server(tmp_path, monkeypatch):
+    """A TLS server that the system's CAs vouch for, answering every connection once; gives its URL."""
+    pem = tmp_path / "known.pem"
+    pem.write_bytes(certified(ipaddress.ip_address("127.0.0.1")))
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.settimeout(2)
+            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                secure.recv(1000)
+                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+                for at in range(0, len(BODY), 1000):
+                    secure.sendall(BODY[at : at + 1000])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+def certified(address):
+    """A key and a certificate for `address` that is its own CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(address)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    return certificate.public_bytes(encoding) + key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def test_tls_to_a_server_with_a_known_certificate_is_read(known_tls_server, exchange):
+    fetcher = ChainFetcher(Chain((known_tls_server,)), exchange)
+
+    assert [get(fetcher) for _ in range(3)] == [BODY] * 3
 
 
 def test_no_more_connections_than_allowed(mirror):

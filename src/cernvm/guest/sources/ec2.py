@@ -6,14 +6,10 @@ Every request is cut off after `request_timeout_s`, however slowly it drips. Sou
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import ipaddress
-import socket
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from cernvm.context.encoding import MAX_TEXT_BYTES
 from cernvm.context.kinds import hostname as check_hostname
@@ -21,6 +17,7 @@ from cernvm.core.clock import Deadline
 from cernvm.core.errors import ContextFormatError, HostError
 from cernvm.core.retry import backoff_s
 from cernvm.guest.sources.port import Found, InstanceData
+from cernvm.net.connection import Connection, Timing, connection_for_one
 
 DEFAULT_URL = "http://169.254.169.254"
 _TOO_MANY = 429
@@ -93,10 +90,10 @@ class Ec2Source:
             raise ContextFormatError(f"larger than {limit_bytes} bytes", where=self._url(path))
         return body
 
-    def _connect(self, deadline: Deadline) -> http.client.HTTPConnection:
-        parts = urlsplit(self.base_url)
-        timeout_s = max(0.01, min(self.request_timeout_s, deadline.remaining_s))
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    def _connect(self, deadline: Deadline) -> Connection:
+        limit = self._limit(deadline)
+        timing = Timing(limit.budget_s, limit.budget_s, slow_bytes_per_s=0)
+        connection = connection_for_one(self.base_url, timing, limit)
         try:
             connection.connect()
         except OSError as error:
@@ -107,46 +104,37 @@ class Ec2Source:
 
     def _exchange(
         self,
-        connection: http.client.HTTPConnection,
+        connection: Connection,
         method: str,
         path: str,
         headers: Mapping[str, str],
         deadline: Deadline,
     ) -> tuple[int, bytes]:
-        limit_s = max(0.01, min(self.request_timeout_s, deadline.remaining_s))
-        # a socket's timeout begins anew with each byte; closing it is what ends a slow drip
-        is_cut = threading.Event()
-        watch = threading.Timer(limit_s, _cut, [connection.sock, is_cut])
-        watch.daemon = True
-        watch.start()
-        reason = ""
+        limit = self._limit(deadline)
+        connection.watch.begin(limit)
         try:
             connection.request(method, f"/latest/{path}", headers=dict(headers))
-            response = connection.getresponse()
-            body = response.read(MAX_TEXT_BYTES + 1)
-            if len(body) <= MAX_TEXT_BYTES and response.length:
-                reason = "the answer ends too early"
+            with connection.getresponse() as response:
+                body = response.read(MAX_TEXT_BYTES + 1)
+                is_cut = len(body) <= MAX_TEXT_BYTES and bool(response.length)
         except TimeoutError:
-            is_cut.set()
+            reason = f"no whole answer in {limit.budget_s:.1f} s"
+            raise HostError(self._url(path), reason) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = f"broken answer: {str(error)[:200] or type(error).__name__}"
+            raise HostError(self._url(path), reason) from None
         finally:
-            watch.cancel()
             connection.close()
-        if is_cut.is_set():
-            reason = f"no whole answer in {limit_s:.1f} s"
-        if reason:
-            raise HostError(self._url(path), reason)
+        if is_cut:
+            raise HostError(self._url(path), "the answer ends too early")
         return response.status, body
+
+    def _limit(self, deadline: Deadline) -> Deadline:
+        """The end of the next step: connecting, or a request with its answer."""
+        return Deadline.after(max(0.01, min(self.request_timeout_s, deadline.remaining_s)))
 
     def _url(self, path: str) -> str:
         return f"{self.base_url}/latest/{path}"
-
-
-def _cut(sock: socket.socket, is_cut: threading.Event) -> None:
-    is_cut.set()
-    with contextlib.suppress(OSError):  # it may have just ended by itself
-        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _clean(field: str, body: bytes | None) -> str:
