@@ -99,19 +99,20 @@ def pilot(*, config: Path | None) -> None:
     from cernvm.messaging.xmpp import Account  # noqa: PLC0415
     from cernvm.pilot.pilot_config import CONFIG_FILE, PilotConfig  # noqa: PLC0415
 
-    settings = read_toml(config or CONFIG_FILE, PilotConfig)
+    path = (config or CONFIG_FILE).resolve()
+    settings = read_toml(path, PilotConfig)
     account = Account(settings.host, settings.port, settings.full_address(), settings.password)
-    anyio.run(_serve_pilot, account, settings)
+    anyio.run(_serve_pilot, account, settings, path)
 
 
-async def _serve_pilot(account: Account, settings: PilotConfig) -> None:
+async def _serve_pilot(account: Account, settings: PilotConfig, path: Path) -> None:
     from cernvm.messaging.xmpp import connect_xmpp  # noqa: PLC0415
     from cernvm.pilot.pilot_agent import run_pilot  # noqa: PLC0415
 
     # in an instance the bus may come up after the pilot
     async with connect_xmpp(account, deadline_s=PATIENCE_S) as bus:
         _announce(account)
-        await run_pilot(bus, settings, os.environ)
+        await run_pilot(bus, settings, os.environ, secret=path)
 
 
 @agent.command("ls", epilog="Example: cvm agent ls --json")

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import anyio
+import anyio.abc
 
 from cernvm.core.errors import DeniedError
 from cernvm.pilot import payload
@@ -20,35 +22,72 @@ from cernvm.pilot.commands import Ending, Order
 
 TAIL_BYTES = 6 * 1024
 END_S = payload.GRACE_S + payload.SWEEP_S
+HOLDER_ENVIRONMENT = {"LANG": "C.UTF-8"}
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
 
 
-async def execute(order: Order, folder: Path, surroundings: Mapping[str, str]) -> Ending:
+async def execute(
+    order: Order, folder: Path, surroundings: Mapping[str, str], *, hidden: Sequence[Path] = ()
+) -> Ending:
     """Run the order's command in `folder`/work until it ends, its wall limit is over, or this is cancelled.
 
     Whatever the reason, no process of the job is left. `surroundings` is the pilot's own environment, of which a job
-    sees little. Errors: `OSError` when the work folder cannot be used.
+    sees little; `hidden` are files that it cannot read. Errors: `OSError` when the work folder cannot be used.
     """
     work = folder / "work"
     work.mkdir()
     environment = {name: surroundings[name] for name in PASSED_ON if name in surroundings}
-    environment |= {"CVM_JOB_ID": order.key.job_id, **order.environment}
+    errand = payload.format_errand(
+        order.command,
+        limit_s=order.wall_limit_s,
+        environment=environment | {"CVM_JOB_ID": order.key.job_id, **order.environment},
+        hidden=[str(path) for path in hidden],
+    )
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        process = await anyio.open_process(
-            [sys.executable, "-I", payload.__file__, f"{order.wall_limit_s}", *order.command],
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=err,
-            cwd=work,
-            env=environment,
-            start_new_session=True,
-        )
+        process = await _start_holder(work, out, err)
     try:
+        await _hand_over(process, errand)
         code = await process.wait()
     finally:
         with anyio.CancelScope(shield=True):
             await _release(process)
     return _to_ending(order, code, folder)
+
+
+async def can_hide(path: Path) -> bool:
+    """Whether this user can hide a file from jobs here; root's jobs are root, from whom nothing is hidden."""
+    if os.geteuid() == 0:
+        return False
+    errand = payload.format_errand(["true"], limit_s=END_S, environment={}, hidden=[str(path)])
+    process = await _start_holder(Path("/"), subprocess.DEVNULL, subprocess.DEVNULL)
+    try:
+        await _hand_over(process, errand)
+        with anyio.move_on_after(END_S):
+            return await process.wait() != payload.CANNOT_HIDE_CODE
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _release(process)
+    return False
+
+
+async def _start_holder(
+    work: Path, out: IO[bytes] | int, err: IO[bytes] | int
+) -> anyio.abc.Process:
+    return await anyio.open_process(
+        [sys.executable, "-I", payload.__file__],
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=err,
+        cwd=work,
+        env=HOLDER_ENVIRONMENT,
+        start_new_session=True,
+    )
+
+
+async def _hand_over(process: anyio.abc.Process, errand: bytes) -> None:
+    if process.stdin is not None:
+        with suppress(anyio.BrokenResourceError):  # its exit code says what happened
+            await process.stdin.send(errand)
 
 
 async def _release(process: anyio.abc.Process) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -38,25 +39,34 @@ FAREWELL_S = 2.0
 log = logging.getLogger(__name__)
 
 Event: TypeAlias = Callable[[float], list[Action]]
+ExecuteJob: TypeAlias = Callable[[Order, Path], Awaitable[Ending]]
 
 
-async def run_pilot(bus: Bus, config: PilotConfig, surroundings: Mapping[str, str]) -> None:
+async def run_pilot(
+    bus: Bus, config: PilotConfig, surroundings: Mapping[str, str], *, secret: Path
+) -> None:
     """Fetch and run jobs until SIGTERM or SIGINT; then give back what is unfinished.
 
-    `surroundings` is the environment whose few harmless variables jobs see.
+    `surroundings` is the environment whose few harmless variables jobs see; `secret` is the file that `config` was read
+    from, which jobs cannot read where the machine allows that.
     """
+    hidden: tuple[Path, ...] = (secret,)
+    if not await can_hide(hidden[0]):
+        log.warning("jobs.not_confined", extra=fields(readable=str(secret), uid=os.geteuid()))
+        hidden = ()
     with work_area(config.work_base) as area:
-        pilot = _Pilot(bus, config.manager, area, surroundings)
+        run = functools.partial(execute, surroundings=surroundings, hidden=hidden)
+        pilot = _Pilot(bus, config.manager, area, run)
         async with _stop_on_signal(pilot.stop):
             await pilot.run()
 
 
 class _Pilot:
-    def __init__(self, bus: Bus, manager: str, area: Path, surroundings: Mapping[str, str]) -> None:
+    def __init__(self, bus: Bus, manager: str, area: Path, execute_job: ExecuteJob) -> None:
         self._bus = bus
         self._manager = manager
         self._area = area
-        self._surroundings = surroundings
+        self._execute = execute_job
         self._dialogue = Dialogue(manager=manager, host=socket.gethostname())
         self._events, self._happened = anyio.create_memory_object_stream[Event](100)
         self._is_stopping = False
@@ -150,7 +160,7 @@ class _Pilot:
         log.info("job.started", extra=fields(job=key.job_id, command=order.command[0]))
         made: tuple[Output, ...] = ()
         try:
-            ending = await execute(order, folder, self._surroundings)
+            ending = await self._execute(order, folder)
             if ending.is_good:
                 made = await anyio.to_thread.run_sync(measure, folder / "work", order.outputs)
         except OSError as error:

@@ -7,16 +7,24 @@ import pytest
 from cernvm.pilot import payload
 from cernvm.pilot.execution import work_area
 
+PATH = {"PATH": "/usr/bin:/bin"}
 
-def start(*command, limit_s=20, **options):
-    return subprocess.Popen(
-        [sys.executable, "-I", payload.__file__, str(limit_s), *command],
+
+def start(*command, limit_s=20, environment=PATH, hidden=(), python=sys.executable, **options):
+    held = subprocess.Popen(
+        [python, "-I", payload.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         **options,
     )
+    errand = payload.format_errand(
+        command, limit_s=limit_s, environment=environment, hidden=[str(path) for path in hidden]
+    )
+    held.stdin.write(errand.decode())
+    held.stdin.flush()
+    return held
 
 
 @pytest.mark.parametrize(
@@ -31,8 +39,8 @@ def start(*command, limit_s=20, **options):
 )
 def test_the_exit_code_is_the_commands(command, code):
     with start(*command) as held:
-        _, said = held.communicate("", timeout=10) if code > 125 else ("", "")
         assert held.wait(10) == code
+        said = held.stderr.read()
     if code in (126, 127):
         assert command[0] in said
 
@@ -65,9 +73,12 @@ def test_what_a_job_leaves_running_does_not_outlive_it(processes):
 
 def test_the_jobs_environment_cannot_reach_its_holder(tmp_path):
     (tmp_path / "subprocess.py").write_text("raise SystemExit('captured')")
-    env = {"PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "x", "PATH": "/usr/bin:/bin"}
-    with start("true", env=env, cwd=tmp_path) as held:
+    library = tmp_path / "loaded.so"
+    environment = PATH | {"PYTHONPATH": str(tmp_path), "LD_PRELOAD": str(library)}
+    with start("true", environment=environment, cwd=tmp_path) as held:
         assert held.wait(10) == 0
+        # the loader complains once per process that was told to load it: about the command, not about its holder
+        assert held.stderr.read().count(str(library)) == 1
 
 
 def test_a_work_area_is_removed_and_sweeps_what_the_dead_left(tmp_path):
