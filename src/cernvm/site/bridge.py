@@ -129,6 +129,8 @@ def _configure_instance(namespace: int, interface: IPv4Interface) -> None:
         netlink.set_up(INSTANCE_LINK)
         # no default route: what is not a neighbour is "Network is unreachable" at once, not after a time-out
         netlink.add_route(METADATA_ADDRESS, through=INSTANCE_LINK)
+        # user-data hold secrets, and whoever runs there may be a stranger: decision "job-isolation"
+        netlink.permit_only(0, METADATA_ADDRESS)
     finally:
         netlink.close()
 

@@ -1,8 +1,8 @@
-"""Links, addresses and routes of one network namespace, asked of the kernel over netlink.
+"""Links, addresses, routes and rules of one network namespace, asked of the kernel over netlink.
 
 A socket belongs for ever to the namespace of the thread that made it, so one conversation reaches one namespace from
 any thread, without starting a program. Every method raises `OSError` with the kernel's errno and the link's name.
-Source: rtnetlink(7), netlink(7), linux/if_link.h.
+Source: rtnetlink(7), netlink(7), linux/if_link.h, linux/fib_rules.h.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 _NEW_LINK, _DELETE_LINK, _GET_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 17, 18, 20, 24
+_NEW_RULE = 32
 _REQUEST, _ACKNOWLEDGE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
 _ERROR = 2
 
@@ -21,6 +22,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF = 1, 4
+_FRA_DST, _FRA_PRIORITY, _FRA_UID_RANGE = 1, 6, 20
+_ACTION_TABLE, _ACTION_PROHIBIT = 1, 8
 _IFF_UP = 1
 _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_LINK, _TYPE_UNICAST = 254, 3, 253, 1
 
@@ -28,6 +31,7 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change mask
 _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, lengths, tos, table, protocol, scope, type, flags
+_RULE = struct.Struct("=BBBBBxxBI")  # family, lengths, tos, table, action, flags
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_BYTES = 65536
 
@@ -113,6 +117,22 @@ class Netlink:
             + _attribute(_RTA_OIF, struct.pack("=I", self.index(through)))
         )
         self._ask(_NEW_ROUTE, _CREATE | _EXCLUSIVE, body, through)
+
+    def permit_only(self, uid: int, destination: IPv4Address) -> None:
+        """Let one user alone send to a destination; for everybody else it is "Permission denied"."""
+        user = _attribute(_FRA_UID_RANGE, struct.pack("=II", uid, uid))
+        self._add_rule(1, _ACTION_TABLE, destination, user)
+        self._add_rule(2, _ACTION_PROHIBIT, destination, b"")
+
+    def _add_rule(self, priority: int, action: int, destination: IPv4Address, who: bytes) -> None:
+        table = _TABLE_MAIN if action == _ACTION_TABLE else 0
+        body = (
+            _RULE.pack(socket.AF_INET, destination.max_prefixlen, 0, 0, table, action, 0)
+            + _attribute(_FRA_PRIORITY, struct.pack("=I", priority))
+            + _attribute(_FRA_DST, destination.packed)
+            + who
+        )
+        self._ask(_NEW_RULE, _CREATE | _EXCLUSIVE, body, f"rule {priority}")
 
     def _ask(self, kind: int, flags: int, body: bytes, name: str) -> bytes:
         with self._lock:

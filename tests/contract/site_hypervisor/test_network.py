@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 
@@ -92,6 +93,34 @@ def test_two_networks_of_one_machine_do_not_meet(instance):
             one.accept()
     first.close()
     second.close()
+
+
+def test_only_an_instances_root_reaches_the_metadata_service(instance):
+    network = BridgeNetwork()
+    network.attach(instance, IPv4Address("10.77.0.2"))
+
+    def connect_as(uid, address):
+        """In a child: a thread that became another user would not be that user for long."""
+
+        def enter():
+            setns(instance, CLONE_NEWNET)
+            script = f"import socket; socket.create_connection(('{address}', 80), 5)"
+            return subprocess.run(
+                ["/usr/bin/python3", "-I", "-c", script],
+                user=uid,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=False,
+            )
+
+        return elsewhere(enter)
+
+    with network.listen(METADATA_ADDRESS, 80), network.listen(network.gateway, 80):
+        assert connect_as(0, METADATA_ADDRESS).returncode == 0
+        assert "Permission denied" in connect_as(1000, METADATA_ADDRESS).stderr
+        assert connect_as(1000, network.gateway).returncode == 0
+    network.close()
 
 
 def test_a_subnet_without_room_is_refused():
