@@ -127,6 +127,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder outlive a loss of power, not only the content of its files."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def check_repository_name(name: str) -> str:
     """The name itself, if it is a fully qualified repository name such as `sft.cernvm.test`.
 

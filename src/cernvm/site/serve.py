@@ -8,8 +8,6 @@ processes are tied to its life by the kernel, its network is held by its descrip
 from __future__ import annotations
 
 import configparser
-import errno
-import fcntl
 import io
 import logging
 import os
@@ -25,6 +23,7 @@ import anyio
 from cernvm.core.errors import ConflictError, CvmError, DeniedError, PrerequisiteError
 from cernvm.core.home import Home, ensure_folder, write_private
 from cernvm.core.linux import CLONE_NEWNS, MS_REC, MS_SLAVE, mount, unshare
+from cernvm.core.lock import take_lock
 from cernvm.core.log import fields
 from cernvm.core.process import record_process
 from cernvm.site.actions import Actions
@@ -220,17 +219,15 @@ def _leave_mount_namespace() -> None:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder / "site.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    in_use = ConflictError(
+        "another process is the site of this data folder",
+        advice="cvm site status shows it; another CVM_HOME makes another site",
+    )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                raise DeniedError(f"{folder} cannot be locked: {error.strerror}") from error
-            raise ConflictError(
-                "another process is the site of this data folder",
-                advice="cvm site status shows it; another CVM_HOME makes another site",
-            ) from None
+        descriptor = take_lock(folder / "site.lock", in_use)
+    except OSError as error:
+        raise DeniedError(f"{folder} cannot be locked: {error.strerror}") from error
+    try:
         yield
     finally:
         with suppress(OSError):

@@ -8,7 +8,6 @@ swept at the next start.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sqlite3
 import tempfile
@@ -27,7 +26,8 @@ from cernvm.core.errors import (
     SpaceError,
     UnavailableError,
 )
-from cernvm.core.home import ensure_folder
+from cernvm.core.home import ensure_folder, sync_folder
+from cernvm.core.lock import take_lock
 from cernvm.storage.port import BLOCK_BYTES, Stat, check_object_path, check_sha256, checked
 
 _SCHEMA = """
@@ -50,7 +50,10 @@ class DiskStorage:
     def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
         self._folder = ensure_folder(folder, mode=0o700)
         self._clock = clock or SystemClock()
-        self._guard = _take_folder(folder)
+        in_use = ConflictError(
+            f"another storage service has {folder} open", advice="stop it, or choose another --data"
+        )
+        self._guard = take_lock(folder / "lock", in_use)
         ensure_folder(folder / "blobs")
         ensure_folder(folder / "incoming")
         self._index = sqlite3.connect(
@@ -80,7 +83,7 @@ class DiskStorage:
             blob = self._blob(sha256)
             ensure_folder(blob.parent)
             arrived.replace(blob)
-            _sync_folder(blob.parent)
+            sync_folder(blob.parent)
             if kept is not None:
                 return kept
             self._index.execute(
@@ -166,18 +169,6 @@ class DiskStorage:
         return self._folder / "blobs" / sha256[:2] / sha256
 
 
-def _take_folder(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConflictError(
-            f"another storage service has {folder} open", advice="stop it, or choose another --data"
-        ) from None
-    return descriptor
-
-
 def _to_stat(row: tuple[str, int, str, float]) -> Stat:
     return Stat(row[0], row[1], row[2], datetime.fromtimestamp(row[3], UTC))
 
@@ -186,14 +177,6 @@ def _read_blocks(blob: Path) -> Iterator[bytes]:
     with blob.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             yield block
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -27,7 +26,8 @@ from cernvm.core.errors import (
     SpaceError,
     TransactionOpenError,
 )
-from cernvm.core.home import ensure_folder, write_atomically
+from cernvm.core.home import ensure_folder, sync_folder, write_atomically
+from cernvm.core.lock import take_lock
 from cernvm.fs.format.objects import parse_object_path
 from cernvm.fs.store.names import TEMPORARY, check_path
 
@@ -90,20 +90,17 @@ class LocalStore:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         workshop = self.folder / TEMPORARY
+        busy = TransactionOpenError(
+            f"another publisher is at work in {self.folder}",
+            advice="wait until it has finished, then publish again",
+        )
         with ExitStack() as stack:
             try:
                 ensure_folder(workshop)
-                lock = os.open(workshop / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                stack.callback(os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.callback(os.close, take_lock(workshop / _LOCK, busy))
                 self._root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(self._let_go)
                 self._begin(workshop)
-            except BlockingIOError:
-                raise TransactionOpenError(
-                    f"another publisher is at work in {self.folder}",
-                    advice="wait until it has finished, then publish again",
-                ) from None
             except OSError as exc:
                 raise translate(exc, workshop) from exc
             yield
@@ -123,7 +120,7 @@ class LocalStore:
                 path.unlink(missing_ok=True)
         if not self._check_digests:
             write_atomically(marker, boot)
-            _sync_folder(workshop)
+            sync_folder(workshop)
 
     def _let_go(self) -> None:
         if self._root is not None:
@@ -156,7 +153,7 @@ class LocalStore:
                     temporary.unlink()
                 raise
             if durable:
-                _sync_folder(final.parent)
+                sync_folder(final.parent)
         except OSError as exc:
             raise translate(exc, final) from exc
 
@@ -186,14 +183,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def translate(error: OSError, path: Path) -> CvmError:

@@ -6,7 +6,6 @@ Each instance has a folder below the hypervisor's own, named by its id: `upper` 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import subprocess
@@ -24,6 +23,7 @@ from anyio import to_thread
 
 from cernvm.core.errors import ConflictError, CvmError, ExistsError, NotFoundError
 from cernvm.core.home import ensure_folder
+from cernvm.core.lock import take_lock
 from cernvm.core.log import fields
 from cernvm.site.hypervisor.keeper import (
     Container,
@@ -61,7 +61,10 @@ class ContainerHypervisor:
         """
         self._folder = ensure_folder(folder, mode=0o700)
         self._network = network
-        self._lock_file = _lock(self._folder / ".lock")
+        in_use = ConflictError(
+            f"another site runs instances in {folder}", advice="stop it, or choose another CVM_HOME"
+        )
+        self._lock_file = take_lock(self._folder / ".lock", in_use)
         self._launching = ThreadPoolExecutor(1, "hypervisor-launch")
         self._containers: dict[str, Container] = {}
         self._turns: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -156,19 +159,6 @@ class ContainerHypervisor:
         if not folder.is_dir():
             raise NotFoundError("instance", instance_id)
         return folder
-
-
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConflictError(
-            f"another site runs instances in {path.parent}",
-            advice="stop it, or choose another CVM_HOME",
-        ) from None
-    return descriptor
 
 
 def _read_end(path: Path) -> bytes:
