@@ -26,7 +26,6 @@ from cernvm.core.errors import (
     LeaseLostError,
     MessageFormatError,
     NotFoundError,
-    UnavailableError,
 )
 from cernvm.core.log import fields
 from cernvm.messaging import Bus, Fields, Message, Presence
@@ -88,7 +87,7 @@ class JobsAgent:
             try:
                 await self._expire_leases()
                 await self._offer_to_line(tasks)
-            except UnavailableError as error:
+            except CvmError as error:
                 log.warning("queue.unavailable", extra=fields(error=error.what))
             await anyio.sleep(LOOK_EVERY_S)
 
@@ -118,8 +117,8 @@ class JobsAgent:
                 await _HANDLERS[item.command](self, item)
         except MessageFormatError as error:
             log.warning("message.malformed", extra=fields(sender=_sender(item), error=error.what))
-        except UnavailableError as error:
-            # unanswered, so the pilot says it again
+        except CvmError as error:
+            # unanswered, so the pilot says it again; whatever it is, it is no reason to leave all other pilots
             log.warning("message.unanswered", extra=fields(sender=_sender(item), error=error.what))
         finally:
             limit.release()

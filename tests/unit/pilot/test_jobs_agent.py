@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from cernvm.core.clock import SystemClock
-from cernvm.core.errors import HostError
+from cernvm.core.errors import HostError, SignatureError
 from cernvm.messaging import MemoryNetwork, Message
 from cernvm.pilot import commands, lease
 from cernvm.pilot.commands import Ending
@@ -66,11 +66,14 @@ class World:
         self.queue = MemoryQueue()
         self.storage = MemoryStorage()
         self.is_away = False
+        self.has_another_key = False
         self.queue.submit([Job("7", "", ("evgen",), outputs=("a.root",))])
 
     def open_storage(self, _token):
         if self.is_away:
             raise HostError("storage", "away")
+        if self.has_another_key:
+            raise SignatureError("this token was not made by this storage's key")
         return self.storage
 
     def put(self, folder, content=CONTENT):
@@ -145,6 +148,22 @@ async def test_while_the_storage_is_away_nothing_is_decided(world):
         assert world.job.state.is_active
 
         world.is_away = False
+        await pilot.done(order.key, commands.JOB_ACCEPTED)
+
+    assert world.job.state is JobState.DONE
+
+
+async def test_a_storage_with_another_key_ends_no_job_agent(world):
+    async with world.agent(), world.pilot() as pilot:
+        order = await pilot.take_job()
+        destination = await pilot.declare(order.key)
+        world.put(destination.folder)
+        world.has_another_key = True
+        await pilot.done(order.key, None)
+        await anyio.sleep(0.1)
+        assert world.job.state.is_active
+
+        world.has_another_key = False
         await pilot.done(order.key, commands.JOB_ACCEPTED)
 
     assert world.job.state is JobState.DONE
