@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cernvm
 from conftest import missing
 
 SCRIPT = r"""
@@ -28,6 +29,10 @@ rm -rf cvmfs var/lib/cernvm etc/cernvm
 mkdir -p cvmfs/sft.cernvm.test
 echo data > cvmfs/sft.cernvm.test/README
 mount --bind /dev dev
+for shown in "$6" "$7"; do  # the interpreter and the package, wherever the clone lies
+    mkdir -p "./$shown"
+    mount --bind "$shown" "./$shown"
+done
 eval "$2"
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 \
     setpriv --bounding-set="$5" chroot . "$3" -m cernvm.guest.boot --metadata-url "$4" --wait-s 5
@@ -50,7 +55,8 @@ class Machine:
         with self.console_path.open("wb") as console:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", *kinds, "--uts", "--ipc", "--fork", "--kill-child", "--",
-                 "sh", "-c", SCRIPT, "sh", str(root), prepare, sys.executable, url, rights],
+                 "sh", "-c", SCRIPT, "sh", str(root), prepare, sys.executable, url, rights,
+                 sys.prefix, str(Path(cernvm.__file__).parent.parent)],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.root_below = root / "root"

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from cernvm.net.listening import open_listener
 from cernvm.site import forward
 from cernvm.site.forward import Forward
-from cernvm.site.network import open_listener
 
 pytestmark = pytest.mark.anyio
 
