@@ -137,7 +137,7 @@ def test_a_command_that_was_killed_is_started_again(start, quote):
         # what it leaves behind holds its output open
         machine = start(server.url, script("echo I am $$; setsid sleep 50 & exec sleep 100", quote))
         for number in (1, 2):
-            machine.wait_for(r"(I am[\S\s]*){%d}" % number)
+            machine.wait_for(rf"(I am[\S\s]*){{{number}}}")
             pid = re.findall(r"pilot\| I am (\d+)", machine.console)[-1]
             machine.run(f"kill -9 {pid}")
         machine.wait_for(r"(I am[\S\s]*){3}")
