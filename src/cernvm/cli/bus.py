@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import time
 
@@ -15,6 +14,7 @@ from cernvm.core.home import Home, ensure_folder, write_atomically
 from cernvm.core.log import fields
 from cernvm.core.process import read_record, record_process, stop_child
 from cernvm.messaging.prosody import BusServer, check_account_name, renew_account, start_prosody
+from cernvm.net.listening import open_listener
 
 SERVICE = "bus.json"
 DEFAULT_DOMAIN = "grid.test"
@@ -89,7 +89,6 @@ def configured(home: Home) -> BusServer:
 
 
 def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
+    with open_listener(address, 0) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import click
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
 from cernvm.core.clock import SystemClock
-from cernvm.core.errors import AddressInUseError, HostError
+from cernvm.core.errors import HostError
 from cernvm.core.home import Home
 from cernvm.core.process import read_record, record_process
 from cernvm.core.units import format_bytes
+from cernvm.net.listening import open_listener
 from cernvm.storage import Capability, Stat, StorageClient, mint_token
 from cernvm.storage.key import load_key
 
@@ -43,7 +43,7 @@ def serve(edge: Edge, *, address: str, port: int, data: Path | None) -> None:
     from cernvm.storage.service import serve_storage  # noqa: PLC0415
 
     key = load_key(key_file(edge.home))
-    listening = _listen(address, port)
+    listening = open_listener(address, port)
     kept = DiskStorage(data or edge.home.outputs)
     record = edge.home.run / SERVICE
     place = "{}:{}".format(*listening.getsockname()[:2])
@@ -145,15 +145,3 @@ def running_url(home: Home) -> str:
 def key_file(home: Home) -> Path:
     """Where the key lies that the storage and the job agent share."""
     return home.path / "storage.key"
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((address, port))
-    except OSError as error:
-        listening.close()
-        raise AddressInUseError(f"{address}:{port}") from error
-    listening.listen(256)
-    return listening

@@ -16,10 +16,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from cernvm.core.errors import AddressInUseError, BusError, DeniedError, InvalidInputError
+from cernvm.core.errors import BusError, InvalidInputError
 from cernvm.core.home import ensure_folder, write_atomically, write_private
 from cernvm.core.process import start_child, stop_child
 from cernvm.messaging.scram import Verifier, make_verifier
+from cernvm.net.listening import open_listener
 
 START_DEADLINE_S = 15.0
 LOG_TAIL_BYTES = 2000
@@ -49,9 +50,9 @@ class BusServer:
 def start_prosody(server: BusServer) -> subprocess.Popen[bytes]:
     """Start the server and return when it accepts connections; it dies with the calling thread.
 
-    Errors: `AddressInUseError`; `PrerequisiteError` without Prosody; `BusError` with its last words when it fails.
+    Errors: as `open_listener`; `PrerequisiteError` without Prosody; `BusError` with its last words when it fails.
     """
-    _check_port_is_free(server.host, server.port)
+    open_listener(server.host, server.port).close()  # it would end with less clear words
     ensure_folder(server.folder, mode=0o700)
     ensure_folder(server.folder / "data", mode=0o700)
     config = server.folder / "prosody.cfg.lua"
@@ -127,19 +128,6 @@ def check_account_name(name: str) -> str:
             f"{name!r} is no account name", advice="use lower-case letters, digits, . _ -"
         )
     return name
-
-
-def _check_port_is_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except PermissionError as error:
-            raise DeniedError(
-                f"{host}:{port}: {error.strerror}", advice="choose a --port above 1023"
-            ) from None
-        except OSError:
-            raise AddressInUseError(f"{host}:{port}") from None
 
 
 def _wait_until_it_listens(server: BusServer, child: subprocess.Popen[bytes], output: Path) -> None:

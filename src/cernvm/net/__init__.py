@@ -4,6 +4,8 @@ Values: `Chain` (where to ask; `chain.py`), `Attempt` (what one host said; `port
 state machine (which route next, given how the last one ended). Port: `Fetcher`; its one implementation `ChainFetcher`
 (`fetcher.py`) drives the rules over an `Exchange` (one GET on one route): `HttpExchange` (`http.py`, `connection.py`,
 `resolve.py`) or the in-memory `MemoryExchange` (`memory.py`).
+
+Other rooms ask over `Connection` (`connection.py`) directly, and serve on sockets from `open_listener` (`listening.py`).
 """
 
 from cernvm.net.chain import Chain, parse_hosts, parse_proxies

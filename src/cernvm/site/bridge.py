@@ -19,12 +19,12 @@ from typing import TypeVar
 
 from cernvm.core.errors import InvalidInputError, PrerequisiteError, UnavailableError
 from cernvm.core.linux import CLONE_NEWNET, setns, unshare
+from cernvm.net.listening import open_listener
 from cernvm.site.netlink import Netlink
 from cernvm.site.network import (
     DEFAULT_SUBNET,
     METADATA_ADDRESS,
     check_instance_address,
-    open_listener,
 )
 
 BRIDGE = "cvm0"

@@ -25,9 +25,6 @@ class _Server(uvicorn.Server):
 
 async def serve_application(app: ASGIApp, listener: socket.socket, stop: anyio.Event) -> None:
     """Answer requests until `stop`; open ones then have `LEAVE_S` to finish. Closes `listener`."""
-    # accepted connections inherit it; asyncio sets it only on sockets that name TCP as their protocol, and without it
-    # each answer's body waits 40 ms for the acknowledgement of its head
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(
         uvicorn.Config(
             app,

@@ -6,17 +6,16 @@ listens on sockets that `listen` makes inside this network. The real one is `bri
 
 from __future__ import annotations
 
-import errno
 import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from cernvm.core.errors import AddressInUseError, InvalidInputError
+from cernvm.net.listening import open_listener
 
 DEFAULT_SUBNET = IPv4Network("10.77.0.0/24")
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
-LISTEN_BACKLOG = 256
 
 
 class SiteNetwork(Protocol):
@@ -87,22 +86,3 @@ def check_instance_address(address: IPv4Address, subnet: IPv4Network) -> None:
     reserved = (subnet.network_address, subnet[1], subnet.broadcast_address)
     if address not in subnet or address in reserved:
         raise InvalidInputError(f"{address} is no instance's address in {subnet}")
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """A non-blocking listening TCP socket of the calling thread's network namespace.
-
-    Errors: `AddressInUseError` for a taken port, else `OSError`.
-    """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(LISTEN_BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUseError(f"{host}:{port}") from None
-        raise
-    return listener

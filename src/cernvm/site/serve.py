@@ -26,6 +26,7 @@ from cernvm.core.linux import CLONE_NEWNS, MS_REC, MS_SLAVE, mount, unshare
 from cernvm.core.lock import take_lock
 from cernvm.core.log import fields
 from cernvm.core.process import record_process
+from cernvm.net.listening import open_listener
 from cernvm.site.actions import Actions
 from cernvm.site.api import create_api
 from cernvm.site.bridge import BridgeNetwork
@@ -38,7 +39,7 @@ from cernvm.site.hypervisor.port import Hypervisor
 from cernvm.site.lifecycle import Lifecycle
 from cernvm.site.listener import serve_application
 from cernvm.site.metadata import HOP_LIMIT, create_metadata
-from cernvm.site.network import METADATA_ADDRESS, LoopbackNetwork, SiteNetwork, open_listener
+from cernvm.site.network import METADATA_ADDRESS, LoopbackNetwork, SiteNetwork
 from cernvm.site.state import AccessKey, Limits, SiteState, open_state
 from cernvm.site.trees import FolderTrees, Trees
 

@@ -11,10 +11,10 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from cernvm.core.clock import FakeClock
+from cernvm.net.listening import open_listener
 from cernvm.site.instance import Image, State
 from cernvm.site.listener import serve_application
 from cernvm.site.metadata import TOKEN_HEADER, TTL_HEADER, Tokens, create_metadata
-from cernvm.site.network import open_listener
 from cernvm.site.query import RunInstances
 from cernvm.site.state import Limits, open_state
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
-from cernvm.core.errors import AddressInUseError, InvalidInputError
 from cernvm.core.log import fields
+from cernvm.net.listening import open_listener
 
 log = logging.getLogger(__name__)
 
@@ -46,22 +46,15 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
 
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 128
 
     def __init__(self, address: str, port: int, storages: Storages) -> None:
         self._storages = storages
         self._known: Mapping[str, Path] = storages()
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        try:
-            super().__init__((address, port), _Exchange)
-        except OSError as exc:
-            if exc.errno == errno.EADDRINUSE:
-                raise AddressInUseError(f"{address}:{port}") from None
-            raise InvalidInputError(
-                f"cannot listen on {address}:{port}: {exc.strerror}",
-                advice="choose an --address of this machine and a --port that you may use",
-            ) from exc
+        listener = open_listener(address, port)
+        super().__init__(listener.getsockname(), _Exchange, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
     @property
     def port(self) -> int:
