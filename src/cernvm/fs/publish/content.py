@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cernvm.core.digest import Algorithm, Digest
-from cernvm.core.errors import InvalidInputError
 from cernvm.fs.format.chunker import ChunkSizes, CutFinder
 from cernvm.fs.format.compress import Compression, deflate_content
 from cernvm.fs.format.entry import Chunk
 from cernvm.fs.format.objects import ObjectKind, object_path
-from cernvm.fs.publish.source import Found, translate
+from cernvm.fs.publish.source import Found, changed, translate
 from cernvm.fs.store.port import ObjectStore
 
 _BLOCK_BYTES = 256 << 10
@@ -194,7 +193,7 @@ def opened(found: Found) -> Iterator[tuple[int, os.stat_result]]:
         status = os.fstat(descriptor)
         seen = found.status
         if (status.st_dev, status.st_ino) != (seen.st_dev, seen.st_ino):
-            raise _changed(found)
+            raise changed(found.place)
         yield descriptor, status
     finally:
         os.close(descriptor)
@@ -205,7 +204,7 @@ def check_unchanged(found: Found, descriptor: int, before: os.stat_result) -> No
     after = os.fstat(descriptor)
     for status in (before, found.status):
         if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-            raise _changed(found)
+            raise changed(found.place)
 
 
 def _blocks(found: Found, descriptor: int) -> Iterator[bytes]:
@@ -218,7 +217,7 @@ def _blocks(found: Found, descriptor: int) -> Iterator[bytes]:
     except OSError as exc:
         raise translate(exc, found.place) from exc
     if left:
-        raise _changed(found)
+        raise changed(found.place)
 
 
 def _cut(blocks: Iterator[bytes], sizes: ChunkSizes) -> Iterator[tuple[int, bytes, bool]]:
@@ -248,10 +247,3 @@ def _join(stored: Sequence[tuple[int, int, _Stored]]) -> Content:
 
 def _settle(future: Future[_Stored]) -> None:
     future.result()
-
-
-def _changed(found: Found) -> InvalidInputError:
-    return InvalidInputError(
-        f"{os.fsdecode(found.place)!r} changed while it was published",
-        advice="publish again when nothing writes to the tree",
-    )

@@ -1,6 +1,7 @@
 """The tree that is published, as the operating system shows it: paths, attributes, extended attributes.
 
-Nothing is followed: a symbolic link is itself. Names are raw bytes.
+Nothing is followed: a symbolic link is itself, and a folder is looked into only while it is the one that was found, so
+that nobody who may write to the tree can lead its publisher elsewhere. Names are raw bytes.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def walk(tree: Path) -> Iterator[Found]:
     """
     top = os.fsencode(tree)
     try:
-        root = _look(b"", top)
+        root = _look(b"", top, top)
     except NotFoundError:
         raise NotFoundError("folder", str(tree)) from None
     if not root.is_directory:
@@ -65,30 +66,51 @@ def walk(tree: Path) -> Iterator[Found]:
         found = waiting.pop()
         yield found
         if found.is_directory:
-            names = sorted(_names(found.place), reverse=True)
-            waiting += [_look(found.path + b"/" + n, found.place + b"/" + n) for n in names]
+            waiting += _below(found)
 
 
-def _names(folder: bytes) -> list[bytes]:
+def changed(place: bytes) -> InvalidInputError:
+    """The error for a source path that is not what it was a moment ago."""
+    return InvalidInputError(
+        f"{os.fsdecode(place)!r} changed while it was published",
+        advice="publish again when nothing writes to the tree",
+    )
+
+
+def _below(folder: Found) -> list[Found]:
+    """What a folder holds, the last name first."""
     try:
-        return os.listdir(folder)  # noqa: PTH208  # bytes in, bytes out
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(folder.place, flags)
     except OSError as exc:
-        raise translate(exc, folder) from exc
-
-
-def _look(path: bytes, place: bytes) -> Found:
+        raise translate(exc, folder.place) from exc
     try:
-        status = os.lstat(place)
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != (folder.status.st_dev, folder.status.st_ino):
+            raise changed(folder.place)
+        names = sorted(map(os.fsencode, os.listdir(descriptor)), reverse=True)  # noqa: PTH208
+        # by way of the descriptor, whatever stands at the folder's path by now
+        way = b"/proc/self/fd/%d/" % descriptor
+        return [_look(folder.path + b"/" + n, folder.place + b"/" + n, way + n) for n in names]
+    except OSError as exc:
+        raise translate(exc, folder.place) from exc
+    finally:
+        os.close(descriptor)
+
+
+def _look(path: bytes, place: bytes, way: bytes) -> Found:
+    try:
+        status = os.lstat(way)
         is_link = stat.S_ISLNK(status.st_mode)
-        target = os.readlink(place) if is_link else b""  # noqa: PTH115
-        return Found(path, place, status, target, _xattrs(place))
+        target = os.readlink(way) if is_link else b""  # noqa: PTH115
+        return Found(path, place, status, target, _xattrs(way, place))
     except OSError as exc:
         raise translate(exc, place) from exc
 
 
-def _xattrs(place: bytes) -> Mapping[bytes, bytes]:
+def _xattrs(way: bytes, place: bytes) -> Mapping[bytes, bytes]:
     try:
-        names = os.listxattr(place, follow_symlinks=False)
+        names = os.listxattr(way, follow_symlinks=False)
     except OSError as exc:
         if exc.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return NO_XATTRS
@@ -98,7 +120,7 @@ def _xattrs(place: bytes) -> Mapping[bytes, bytes]:
         key = os.fsencode(name)
         if key.startswith(_LEFT_OUT):
             continue
-        value = os.getxattr(place, name, follow_symlinks=False)
+        value = os.getxattr(way, name, follow_symlinks=False)
         if xattrs.fits(key, value) and len(found) < xattrs.MAX_BYTES:
             found[key] = value
         else:
