@@ -5,7 +5,7 @@ state machine (which route next, given how the last one ended). Port: `Fetcher`;
 (`fetcher.py`) drives the rules over an `Exchange` (one GET on one route): `HttpExchange` (`http.py`, `connection.py`,
 `resolve.py`) or the in-memory `MemoryExchange` (`memory.py`).
 
-Other rooms ask over `Connection` (`connection.py`) directly, and serve on sockets from `open_listener` (`listening.py`).
+Other rooms ask over `Connection` (`connection.py`) directly, and serve on sockets of `open_listener` (`listening.py`).
 """
 
 from cernvm.net.chain import Chain, parse_hosts, parse_proxies
