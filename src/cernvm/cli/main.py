@@ -19,7 +19,13 @@ import click
 
 from cernvm.cli.exit import INTERNAL_ERROR, INTERRUPTED, exit_code
 from cernvm.core import log
-from cernvm.core.errors import CvmError, DeniedError, SpaceError
+from cernvm.core.errors import (
+    CvmError,
+    DeniedError,
+    InvalidInputError,
+    NotFoundError,
+    SpaceError,
+)
 from cernvm.core.home import Home
 
 # word: (module:attribute, what it does), grouped as the map shows them
@@ -152,10 +158,18 @@ def _fail(error: CvmError, *, debug: bool) -> NoReturn:
 def _from_os(error: OSError) -> CvmError:
     place = f"{error.filename}: " if error.filename else ""
     reason = f"{place}{error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SpaceError(
-            reason, advice="free some space, or set CVM_HOME to a folder on another disk"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return DeniedError(reason, advice="check the owner and mode of that path")
-    return CvmError(reason)
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            advice = "free some space, or set CVM_HOME to a folder on another disk"
+            return SpaceError(reason, advice=advice)
+        case errno.EACCES | errno.EPERM:
+            return DeniedError(reason, advice="check the owner and mode of that path")
+        case errno.EROFS:
+            advice = "choose a place that may be written; CVM_HOME is where cvm keeps its state"
+            return DeniedError(reason, advice=advice)
+        case errno.ENOENT if error.filename:
+            advice = "check the name, and that the folder it is to be in exists"
+            return NotFoundError("file or folder", str(error.filename), advice=advice)
+        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
+            return InvalidInputError(reason, advice="name another path, or another CVM_HOME")
+    return CvmError(reason, advice="--debug shows where it happened")
