@@ -14,6 +14,7 @@ from cernvm.core.errors import InvalidInputError
 MAX_ATTEMPTS = 3
 LEASE_S = 30.0
 MAX_COMMAND_BYTES = 32 * 1024
+MAX_WALL_LIMIT_S = 30 * 86400.0  # docs/formats/messages.md; a pilot refuses more
 
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=,-]{0,199}")
 _VARIABLE = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -102,6 +103,11 @@ class Job:
             raise InvalidInputError(f"the command has more than {MAX_COMMAND_BYTES} bytes")
         if any("\0" in part for part in (*self.command, *self.environment.values())):
             raise InvalidInputError("a command or variable contains a zero byte")
+        if not 0 < self.wall_limit_s <= MAX_WALL_LIMIT_S:
+            raise InvalidInputError(
+                f"{self.wall_limit_s:g} s is no wall limit",
+                advice=f"give more than 0 and at most {MAX_WALL_LIMIT_S:g} seconds",
+            )
         for name in self.outputs:
             if not _OUTPUT_NAME.fullmatch(name):
                 raise InvalidInputError(

@@ -53,6 +53,10 @@ def test_other_braces_stay_as_they_are():
         {"environment": {"A=B": "x"}},
         {"environment": {"A": "x\0"}},
         {"environment": {"xmlns": "x"}},
+        {"wall_limit_s": 0.0},
+        {"wall_limit_s": -1.0},
+        {"wall_limit_s": float("nan")},
+        {"wall_limit_s": float("inf")},
     ],
 )
 def test_a_job_that_could_not_run_cannot_exist(changes):
