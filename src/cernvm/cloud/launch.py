@@ -16,6 +16,7 @@ import anyio
 
 from cernvm.cloud.port import TERMINATED, Cloud, Instance, RunRequest
 from cernvm.context import render, variables_of
+from cernvm.context.finding import did_you_mean
 from cernvm.core.errors import (
     CvmError,
     DeadlineError,
@@ -93,7 +94,7 @@ def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not _VARIABLE.fullmatch(key):
-            raise InvalidInputError(f"{text[:80]!r} is no KEY=VALUE")
+            raise InvalidInputError(f"{text[:80]!r} is no variable", advice="write KEY=VALUE")
         variables[key] = value
     return variables
 
@@ -107,8 +108,9 @@ def plan_launch(
 
     A template that tells its instances apart by INDEX, counted from 1 in each template, needs a request per instance;
     any other is one reservation. Every request gets a client token of its own, derived from `base`'s.
-    Errors: `ContextFormatError` of the template.
+    Errors: `ContextFormatError` of the template; `InvalidInputError` for a variable that no template has.
     """
+    _check_variables(variables, templates)
     planned = []
     for order, text in templates:
         if order.count > INSTANCES_MAX:
@@ -129,6 +131,18 @@ def plan_launch(
         replace(request, client_token=f"{token}-{number}")
         for number, request in enumerate(planned, 1)
     ]
+
+
+def _check_variables(
+    variables: Mapping[str, str], templates: Sequence[tuple[TemplateOrder, str]]
+) -> None:
+    known = {INDEX}.union(*(variables_of(text) for _, text in templates))
+    for name in variables:
+        if name not in known:
+            raise InvalidInputError(
+                f"{', '.join(order.name for order, _ in templates)} has no variable {name}",
+                advice=did_you_mean(name, known) or f"there are {', '.join(sorted(known))}",
+            )
 
 
 async def find_image(cloud: Cloud, name: str) -> str:

@@ -62,6 +62,12 @@ def test_a_variable_that_nobody_gave_stops_the_launch():
         plan_launch(BASE, [(TemplateOrder("worker", 1), "[[NAME]]")], {})
 
 
+def test_a_variable_that_no_template_has_stops_the_launch():
+    with pytest.raises(InvalidInputError, match="has no variable PROXI") as refused:
+        plan_launch(BASE, [(TemplateOrder("worker", 1), "[[NAME]] [[PROXY]]")], {"PROXI": "x"})
+    assert refused.value.advice == "did you mean PROXY?"
+
+
 @pytest.mark.parametrize("text", ["", "0", "a", "3-", "-3", "1-2-3", "99999", "٣"])
 def test_what_is_no_count_is_refused(text):
     with pytest.raises(InvalidInputError):
