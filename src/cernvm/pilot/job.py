@@ -13,7 +13,8 @@ from cernvm.core.errors import InvalidInputError
 
 MAX_ATTEMPTS = 3
 LEASE_S = 30.0
-MAX_COMMAND_BYTES = 32 * 1024
+MAX_PART_BYTES = 32 * 1024  # three such parts fit into one message, however they are encoded
+MAX_VARIABLES = 500
 MAX_WALL_LIMIT_S = 30 * 86400.0  # docs/formats/messages.md; a pilot refuses more
 
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=,-]{0,199}")
@@ -99,8 +100,11 @@ class Job:
     def __post_init__(self) -> None:
         if not self.command or not self.command[0]:
             raise InvalidInputError("a job needs a command", advice="write it after --")
-        if sum(len(part.encode("utf-8", "replace")) for part in self.command) > MAX_COMMAND_BYTES:
-            raise InvalidInputError(f"the command has more than {MAX_COMMAND_BYTES} bytes")
+        _check_size("the command", self.command)
+        _check_size("the environment", (*self.environment, *self.environment.values()))
+        _check_size("the list of outputs", self.outputs)
+        if len(self.environment) > MAX_VARIABLES:
+            raise InvalidInputError(f"the environment has more than {MAX_VARIABLES} variables")
         if any("\0" in part for part in (*self.command, *self.environment.values())):
             raise InvalidInputError("a command or variable contains a zero byte")
         if not 0 < self.wall_limit_s <= MAX_WALL_LIMIT_S:
@@ -160,6 +164,14 @@ def make_jobs(
             )
         )
     return jobs
+
+
+def _check_size(part: str, texts: tuple[str, ...]) -> None:
+    if sum(len(text.encode("utf-8", "replace")) for text in texts) > MAX_PART_BYTES:
+        raise InvalidInputError(
+            f"{part} has more than {MAX_PART_BYTES} bytes",
+            advice="publish what is large, and name its path in /cvmfs",
+        )
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
