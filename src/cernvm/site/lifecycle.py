@@ -16,9 +16,9 @@ import anyio
 import anyio.abc
 from anyio import to_thread
 
-from cernvm.core.errors import ConflictError, CvmError, DeadlineError, NotFoundError
+from cernvm.core.errors import ConflictError, CvmError, DeadlineError, ExistsError, NotFoundError
 from cernvm.core.log import fields
-from cernvm.site.hypervisor.port import Hypervisor, MachineSpec
+from cernvm.site.hypervisor.port import Hypervisor, MachineSpec, MachineState, Phase
 from cernvm.site.instance import (
     BY_ITSELF,
     SITE_RESTART,
@@ -130,7 +130,12 @@ class Lifecycle:
         began = time.monotonic()
         try:
             with anyio.fail_after(START_DEADLINE_S):
-                await self.hypervisor.start(await self._spec(instance))
+                spec, generations = await self._spec(instance)
+                await self.hypervisor.start(spec)
+            self._generations[instance.instance_id] = generations
+        except ExistsError:
+            # an earlier turn started it, and the database did not answer then
+            log.info("instance.found_running", extra=fields(instance=instance.instance_id))
         except TimeoutError:
             await self._end(
                 instance, failed(DeadlineError("starting it", after_s=START_DEADLINE_S).what)
@@ -146,20 +151,19 @@ class Lifecycle:
         took_s = round(time.monotonic() - began, 3)
         log.info("instance.running", extra=fields(instance=instance.instance_id, took_s=took_s))
 
-    async def _spec(self, instance: Instance) -> MachineSpec:
+    async def _spec(self, instance: Instance) -> tuple[MachineSpec, dict[str, int]]:
+        """What to start, and the generations of the mounts in it."""
         image = await to_thread.run_sync(self._image, instance.image_id)
         names = {image.repository, *self.repositories}
         mounts = {name: await self.trees.mounted(name) for name in sorted(names)}
-        self._generations[instance.instance_id] = {
-            name: mount.generation for name, mount in mounts.items()
-        }
-        return MachineSpec(
+        spec = MachineSpec(
             instance_id=instance.instance_id,
             hostname=instance.hostname,
             address=instance.address,
             root=mounts[image.repository].path,
             repositories={name: mounts[name].path for name in self.repositories},
         )
+        return spec, {name: mount.generation for name, mount in mounts.items()}
 
     def _image(self, image_id: str) -> Image:
         for image, _ in self.state.images():
@@ -168,14 +172,17 @@ class Lifecycle:
         raise NotFoundError("image", image_id)
 
     async def _watch(self, instance: Instance) -> None:
-        machine = await self.hypervisor.state(instance.instance_id)
+        try:
+            machine = await self.hypervisor.state(instance.instance_id)
+        except NotFoundError:  # its end was seen, and the database did not answer then
+            machine = MachineState(Phase.STOPPED, "nothing of it is left")
         if not machine.is_running:
             log.info(
                 "instance.ended", extra=fields(instance=instance.instance_id, why=machine.reason)
             )
             await self._end(instance, Reason(BY_ITSELF.code, f"{BY_ITSELF.text}: {machine.reason}"))
             return
-        for name, generation in self._generations[instance.instance_id].items():
+        for name, generation in self._generations.get(instance.instance_id, {}).items():
             if (await self.trees.mounted(name)).generation != generation:
                 await self._restart(instance, f"the repository {name} was mounted anew")
                 return

@@ -12,7 +12,7 @@ from cernvm.core.clock import FakeClock
 from cernvm.core.errors import SpaceError, UnavailableError
 from cernvm.site import lifecycle as lifecycle_module
 from cernvm.site.hypervisor.memory import MemoryHypervisor
-from cernvm.site.instance import BY_USER, Image, State
+from cernvm.site.instance import BY_ITSELF, BY_USER, Image, State
 from cernvm.site.lifecycle import Lifecycle
 from cernvm.site.query import RunInstances
 from cernvm.site.state import Limits, open_state
@@ -136,6 +136,35 @@ async def test_one_whose_init_ends_is_terminated_with_its_last_words_kept(world,
     assert f"status {status}" in gone.reason.text
     assert console.endswith(b"last words\n")
     assert name not in world.hypervisor.machines
+
+
+async def test_one_that_was_discarded_when_the_database_did_not_answer_ends(world):
+    (name,) = world.reserve()
+    async with world.running():
+        await world.reach(name, State.RUNNING)
+
+        await world.hypervisor.discard(name)
+
+        ended = await world.reach(name, State.TERMINATED)
+    assert ended.reason.code == BY_ITSELF.code
+
+
+async def test_one_that_came_up_when_the_database_did_not_answer_runs(world):
+    (name,) = world.reserve()
+    async with world.running():
+        await world.reach(name, State.RUNNING)
+    spec = world.hypervisor.machines[name].spec
+    world.hypervisor = MemoryHypervisor()
+    await world.lifecycle.resume()  # pending again
+    world.lifecycle = world.fresh()
+    await world.hypervisor.start(spec)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.lifecycle.run)
+        await world.reach(name, State.RUNNING)
+        tasks.cancel_scope.cancel()
+
+    assert world.hypervisor.machines[name].state.is_running
 
 
 async def test_one_terminated_before_it_came_up_ends(world):
