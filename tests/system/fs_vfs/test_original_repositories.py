@@ -57,15 +57,15 @@ def digest(view, inode, size_bytes):
     return hasher.hexdigest()
 
 
-def expected(source):
-    with (source / "listing.jsonl").open(encoding="utf-8") as lines:
+def expected(listing):
+    with listing.open(encoding="utf-8") as lines:
         return {row["path"]: row for row in map(json.loads, lines)}
 
 
 def test_every_path_and_everything_about_it_equals_the_listing(view, served):
     found = {row["path"]: row for row in (shown(view, *item) for item in walk(view))}
 
-    assert found == expected(served[2])
+    assert found == expected(served.listing)
 
 
 def test_looking_up_each_name_gives_what_listing_gave(view):
@@ -91,7 +91,7 @@ def test_reads_at_any_offset_equal_the_whole(view, seeded):
 def test_the_root_tells_about_the_repository(view, served):
     names = view.xattr_names(ROOT_INODE)
 
-    assert view.xattr(ROOT_INODE, b"user.fqrn") == served[0].encode()
+    assert view.xattr(ROOT_INODE, b"user.fqrn") == served.name.encode()
     assert all(view.xattr(ROOT_INODE, name) is not None for name in names)
     assert view.statfs().files >= 100
 
