@@ -5,31 +5,19 @@ import threading
 import time
 from contextlib import suppress
 
-import anyio
 import pytest
-import uvicorn
 
 from cernvm.storage import Capability, StorageClient, mint_token
 from cernvm.storage.disk import DiskStorage
-from cernvm.storage.service import make_app
-
-KEY = b"k" * 32
+from contract.storage.conftest import KEY, LiveService
 
 
-class LiveService:
+class AttackedService(LiveService):
+    """The service, impatient, with jobs' tokens and clients that are none."""
+
     def __init__(self, storage):
+        super().__init__(storage, stall_s=0.5)
         self.storage = storage
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        app = make_app(storage, KEY, stall_s=0.5)
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
-        )
-        self._thread = threading.Thread(
-            target=lambda: anyio.run(lambda: self._server.serve(sockets=[self._socket]))
-        )
-        self._thread.start()
 
     def token(self, prefix="jobs/7/1", methods=("HEAD", "PUT"), life_s=60, max_bytes=100, key=KEY):
         until = int(time.time()) + life_s
@@ -45,16 +33,11 @@ class LiveService:
                     answer += block
         return int(answer.split()[1]) if answer else 0
 
-    def close(self):
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._socket.close()
-
 
 @pytest.fixture
 def service(tmp_path):
     storage = DiskStorage(tmp_path / "outputs")
-    live = LiveService(storage)
+    live = AttackedService(storage)
     yield live
     live.close()
     storage.close()

@@ -19,12 +19,12 @@ KEY = b"k" * 32
 class LiveService:
     """The application on a loopback port, in a thread of this process."""
 
-    def __init__(self, storage):
+    def __init__(self, storage, **options):
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         config = uvicorn.Config(
-            make_app(storage, KEY), log_config=None, timeout_graceful_shutdown=1
+            make_app(storage, KEY, **options), log_config=None, timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None
