@@ -4,7 +4,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -98,6 +98,13 @@ def self_signed(tmp_path):
     pem.write_bytes(key + create_certificate(key, name="127.0.0.1", now=datetime.now(UTC)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
+    with tls_server(context) as port:
+        yield port
+
+
+@contextmanager
+def tls_server(context):
+    """Answers one request a connection; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -109,6 +116,9 @@ def self_signed(tmp_path):
             connection.settimeout(2)
             with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
                 secure.recv(1000)
+                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+                for at in range(0, len(BODY), 1000):
+                    secure.sendall(BODY[at : at + 1000])
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -127,33 +137,14 @@ def test_tls_to_a_server_without_a_known_certificate_is_refused(self_signed, exc
 
 @pytest.fixture
 def known_tls_server(tmp_path, monkeypatch):
-    """A TLS server that the system's CAs vouch for, answering every connection once; gives its URL."""
+    """A TLS server that the system's CAs vouch for; gives its port."""
     pem = tmp_path / "known.pem"
     pem.write_bytes(certified(ipaddress.ip_address("127.0.0.1")))
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            connection.settimeout(2)
-            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
-                secure.recv(1000)
-                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
-                for at in range(0, len(BODY), 1000):
-                    secure.sendall(BODY[at : at + 1000])
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join(5)
+    with tls_server(context) as port:
+        yield port
 
 
 def certified(address):
@@ -175,7 +166,7 @@ def certified(address):
 
 
 def test_tls_to_a_server_with_a_known_certificate_is_read(known_tls_server, exchange):
-    fetcher = ChainFetcher(Chain((known_tls_server,)), exchange)
+    fetcher = ChainFetcher(Chain((f"https://127.0.0.1:{known_tls_server}",)), exchange)
 
     assert [get(fetcher) for _ in range(3)] == [BODY] * 3
 
