@@ -1,5 +1,7 @@
 import hashlib
+import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pytest
@@ -10,7 +12,7 @@ from cernvm.core.clock import Deadline, FakeClock
 from cernvm.core.config import read_toml
 from cernvm.core.digest import Algorithm, parse_digest
 from cernvm.core.errors import ConfigError, DeadlineError, FormatError, InvalidInputError
-from cernvm.core.home import check_repository_name, write_private
+from cernvm.core.home import check_repository_name, write_atomically, write_private
 from cernvm.core.retry import backoff_s
 from cernvm.core.units import format_bytes, format_seconds, parse_size
 
@@ -78,6 +80,36 @@ def test_a_secret_is_never_readable_by_others(tmp_path):
 
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("write", [write_private, write_atomically])
+def test_a_file_is_never_written_through_what_somebody_laid_out(tmp_path, write):
+    stolen = tmp_path / "stolen"
+    (tmp_path / f".key.{os.getpid()}.new").symlink_to(stolen)
+
+    write(tmp_path / "key", b"secret")
+
+    assert not stolen.exists()
+    assert (tmp_path / "key").read_bytes() == b"secret"
+
+
+def test_threads_that_write_one_file_do_not_mix(tmp_path):
+    contents = [bytes([number]) * 200_000 for number in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_atomically(tmp_path / "file", content), contents * 4))
+
+    assert (tmp_path / "file").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "file").mkdir()
+
+    with pytest.raises(IsADirectoryError):
+        write_private(tmp_path / "file", b"secret")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_unknown_setting_is_an_error_that_names_it(tmp_path):
