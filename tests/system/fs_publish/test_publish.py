@@ -1,6 +1,7 @@
 """A tree is published, and every path of it is read back by digest."""
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -373,6 +374,18 @@ def test_creating_can_be_repeated_after_a_crash(home, repository, store):
 
     assert create_repository(home, repository).revision == 0
     read_back(repository, store)
+
+
+@pytest.mark.parametrize("kept_elsewhere", ["masterkey", "key"])
+def test_no_key_of_a_repository_is_ever_made_anew(home, made_keys, kept_elsewhere):
+    shutil.copytree(made_keys.folder, home.keys)
+    (home.keys / f"t.cernvm.test.{kept_elsewhere}").unlink()
+    before = {path.name: path.read_bytes() for path in home.keys.iterdir()}
+
+    with pytest.raises(ExistsError, match=r"t\.cernvm\.test\.pub"):
+        create_repository(home, new_repository(home, "t.cernvm.test"))
+
+    assert {path.name: path.read_bytes() for path in home.keys.iterdir()} == before
 
 
 def test_a_used_folder_is_not_taken(home, repository, tree):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cernvm.core.errors import DeniedError, PrerequisiteError
+from cernvm.core.errors import DeniedError, ExistsError, PrerequisiteError
 from cernvm.core.home import ensure_folder, write_atomically, write_private
 from cernvm.fs.format.signature import create_certificate, create_private_key, public_key_of
 
@@ -54,8 +54,18 @@ class Keys:
 
 
 def create_keys(keys: Keys, *, now: datetime) -> None:
-    """Make and write all four files, the secret ones with mode 0600."""
+    """Make and write all four files, the secret ones with mode 0600.
+
+    The public key comes last: without it nobody can have relied on the others, which a crash may have left.
+    Errors: `ExistsError` when it is there, whatever else is.
+    """
     ensure_folder(keys.folder)
+    if keys.public.exists():
+        raise ExistsError(
+            "public key",
+            str(keys.public),
+            advice="copy the other keys there, or choose other --keys",
+        )
     master, signing = create_private_key(), create_private_key()
     write_private(keys.master, master)
     write_private(keys.signing, signing)
