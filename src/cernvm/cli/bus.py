@@ -12,7 +12,13 @@ from cernvm.cli.main import Edge
 from cernvm.core.errors import BusError
 from cernvm.core.home import Home, ensure_folder, write_atomically
 from cernvm.core.log import fields
-from cernvm.core.process import read_record, record_process, stop_child
+from cernvm.core.process import (
+    check_unrecorded,
+    read_record,
+    record_process,
+    remove_record,
+    stop_child,
+)
 from cernvm.messaging.prosody import BusServer, check_account_name, renew_account, start_prosody
 from cernvm.net.listening import open_listener
 
@@ -31,7 +37,13 @@ def bus() -> None:
 
 @bus.command(epilog="Example: cvm bus serve --port 5222 --domain grid.test")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=5222, show_default=True, help="0 chooses a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5222,
+    show_default=True,
+    help="0 chooses a free one.",
+)
 @click.option("--domain", default="", help=f"Domain of the accounts (default: {DEFAULT_DOMAIN}).")
 @click.pass_obj
 def serve(edge: Edge, *, address: str, port: int, domain: str) -> None:
@@ -42,6 +54,7 @@ def serve(edge: Edge, *, address: str, port: int, domain: str) -> None:
     )
     record = edge.home.run / SERVICE
     place = f"{server.host}:{server.port}"
+    check_unrecorded(record)
     child = start_prosody(server)
     deaths = 0
     try:
@@ -62,7 +75,7 @@ def serve(edge: Edge, *, address: str, port: int, domain: str) -> None:
             child = start_prosody(server)
     finally:
         stop_child(child)
-        record.unlink(missing_ok=True)
+        remove_record(record)
 
 
 @bus.command(epilog="Example: cvm bus account pilot")

@@ -14,7 +14,7 @@ from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import InvalidInputError
-from cernvm.core.process import record_process
+from cernvm.core.process import check_unrecorded, record_process, remove_record
 from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.content import Progress
@@ -146,13 +146,14 @@ def serve(edge: Edge, *, address: str, port: int) -> None:
     with RepositoryServer(address, port, storages) as server:
         place = f"{address}:{server.port}"
         record = edge.home.run / "repo.json"
+        check_unrecorded(record)
         record_process(record, "cvm repo serve", address=place)
         try:
             click.echo(f"listening on http://{place}")
             sys.stdout.flush()
             server.serve_forever(poll_interval=0.2)
         finally:
-            record.unlink(missing_ok=True)
+            remove_record(record)
 
 
 @repo.command("ls", epilog="Example: cvm repo ls --json")

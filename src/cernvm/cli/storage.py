@@ -13,11 +13,12 @@ from cernvm.cli.output import json_option, print_json, print_rows
 from cernvm.core.clock import SystemClock
 from cernvm.core.errors import HostError
 from cernvm.core.home import Home
-from cernvm.core.process import read_record, record_process
+from cernvm.core.process import check_unrecorded, read_record, record_process, remove_record
 from cernvm.core.units import format_bytes
 from cernvm.net.listening import open_listener
 from cernvm.storage import Capability, Stat, StorageClient, mint_token
 from cernvm.storage.key import load_key
+from cernvm.storage.port import check_object_path
 
 SERVICE = "storage.json"
 TOKEN_LIFE_S = 600
@@ -34,7 +35,13 @@ def storage() -> None:
 
 @storage.command(epilog="Example: cvm storage serve --port 8443 --data /srv/outputs")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=8010, show_default=True, help="0 chooses a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8010,
+    show_default=True,
+    help="0 chooses a free one.",
+)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the objects.")
 @click.pass_obj
 def serve(edge: Edge, *, address: str, port: int, data: Path | None) -> None:
@@ -42,10 +49,11 @@ def serve(edge: Edge, *, address: str, port: int, data: Path | None) -> None:
     from cernvm.storage.disk import DiskStorage  # noqa: PLC0415  # the web server's weight
     from cernvm.storage.service import serve_storage  # noqa: PLC0415
 
+    record = edge.home.run / SERVICE
+    check_unrecorded(record)
     key = load_key(key_file(edge.home))
     listening = open_listener(address, port)
     kept = DiskStorage(data or edge.home.outputs)
-    record = edge.home.run / SERVICE
     place = "{}:{}".format(*listening.getsockname()[:2])
 
     def announce() -> None:
@@ -56,7 +64,7 @@ def serve(edge: Edge, *, address: str, port: int, data: Path | None) -> None:
     try:
         asyncio.run(serve_storage(kept, key, listening, on_ready=announce))
     finally:
-        record.unlink(missing_ok=True)
+        remove_record(record)
         listening.close()
         kept.close()
 
@@ -107,13 +115,16 @@ def stat(edge: Edge, path: str, *, verify: bool, url: str, as_json: bool) -> Non
 @storage.command("get", epilog="Example: cvm storage get jobs/ID/1/NAME --output NAME")
 @click.argument("path")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="File to write (default: the name, here)."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write, or a folder (default: the name, here).",
 )
 @url_option
 @click.pass_obj
 def get(edge: Edge, path: str, *, output: Path | None, url: str) -> None:
     """Fetch an object into a file, checked."""
-    target = output or Path(path.rpartition("/")[2])
+    name = check_object_path(path).rpartition("/")[2]
+    target = output / name if output and output.is_dir() else output or Path(name)
     partial = target.with_name(f".{target.name}.part")
     try:
         with partial.open("wb") as file:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from cernvm.core.errors import PrerequisiteError
+from cernvm.core.errors import ConflictError, PrerequisiteError
 from cernvm.core.home import ensure_folder, write_atomically
 from cernvm.core.linux import die_with_parent
 
@@ -119,6 +119,27 @@ def read_record(path: Path) -> Record | None:
         return Record(int(row["pid"]), int(row["started"]), str(row["what"]), str(row["address"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def check_unrecorded(path: Path) -> None:
+    """Make sure that no other living process has its record at `path`.
+
+    Errors: `ConflictError` naming that process: its record is how others find it, and not to be taken from it.
+    """
+    other = read_record(path)
+    if other is not None and other.is_alive and other.pid != os.getpid():
+        place = f" on {other.address}" if other.address else ""
+        raise ConflictError(
+            f"{other.what} runs already for this data folder: process {other.pid}{place}",
+            advice="use that one, end it first, or choose another CVM_HOME",
+        )
+
+
+def remove_record(path: Path) -> None:
+    """Remove the record at `path` if it is this process's own."""
+    record = read_record(path)
+    if record is not None and record.pid == os.getpid():
+        path.unlink(missing_ok=True)
 
 
 def _start_tick(pid: int) -> int | None:

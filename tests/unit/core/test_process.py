@@ -6,8 +6,16 @@ import time
 
 import pytest
 
-from cernvm.core.errors import PrerequisiteError
-from cernvm.core.process import Record, read_record, record_process, start_child, stop_child
+from cernvm.core.errors import ConflictError, PrerequisiteError
+from cernvm.core.process import (
+    Record,
+    check_unrecorded,
+    read_record,
+    record_process,
+    remove_record,
+    start_child,
+    stop_child,
+)
 
 
 def test_a_child_dies_with_its_parent(tmp_path):
@@ -61,3 +69,27 @@ def test_a_record_that_cannot_be_read_is_no_record(tmp_path, content):
     path.write_bytes(content)
 
     assert read_record(path) is None
+
+
+def test_a_record_is_not_taken_from_a_living_process(tmp_path):
+    path = tmp_path / "repo.json"
+    child = start_child(["sleep", "60"])
+    record = record_process(path, "cvm repo serve", pid=child.pid, address="127.0.0.1:1")
+
+    with pytest.raises(ConflictError, match=f"process {child.pid} on 127.0.0.1:1"):
+        check_unrecorded(path)
+    remove_record(path)
+    assert read_record(path) == record
+
+    stop_child(child)
+    check_unrecorded(path)
+
+
+def test_a_process_removes_its_own_record(tmp_path):
+    path = tmp_path / "repo.json"
+    record_process(path, "cvm repo serve")
+
+    check_unrecorded(path)
+    remove_record(path)
+
+    assert not path.exists()
