@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+import signal
 import sys
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ import click
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
 from cernvm.core.config import read_toml
-from cernvm.core.process import record_process
+from cernvm.core.process import check_unrecorded, record_process, remove_record
 from cernvm.core.units import format_seconds
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ def jobs(
     from cernvm.pilot.queue import DatabaseQueue  # noqa: PLC0415
     from cernvm.storage.key import load_key  # noqa: PLC0415
 
+    record = edge.home.run / JOBS_SERVICE
+    check_unrecorded(record)
     own = configured(edge.home)
     host, _, port = (server or f"{own.host}:{own.port}").rpartition(":")
     if not port.isdigit():
@@ -68,11 +73,10 @@ def jobs(
     local = storage_local_url or running_url(edge.home)
     depot = Depot.at(storage_url or local, local, load_key(key_file(edge.home)))
     queue = DatabaseQueue.in_folder(edge.home.pilot)
-    record = edge.home.run / JOBS_SERVICE
     try:
-        anyio.run(_serve_jobs, account, queue, depot, lease_s, record)
+        anyio.run(_until_stopped, _serve_jobs(account, queue, depot, lease_s, record))
     finally:
-        record.unlink(missing_ok=True)
+        remove_record(record)
         queue.close()
 
 
@@ -82,6 +86,7 @@ async def _serve_jobs(
     from cernvm.messaging.xmpp import connect_xmpp  # noqa: PLC0415
     from cernvm.pilot.jobs_agent import JobsAgent  # noqa: PLC0415
 
+    _say_connecting(account)
     async with connect_xmpp(account) as bus:
         record_process(record, "cvm agent jobs")
         _announce(account)
@@ -109,6 +114,7 @@ async def _serve_pilot(account: Account, settings: PilotConfig, path: Path) -> N
     from cernvm.messaging.xmpp import connect_xmpp  # noqa: PLC0415
     from cernvm.pilot.pilot_agent import run_pilot  # noqa: PLC0415
 
+    _say_connecting(account)
     # in an instance the bus may come up after the pilot
     async with connect_xmpp(account, deadline_s=PATIENCE_S) as bus:
         _announce(account)
@@ -141,6 +147,30 @@ def ls(edge: Edge, *, as_json: bool) -> None:
             for seen in queue.agents()
         ]
     print_rows(rows, columns=["agent", "host", "state", "job", "seen"], as_json=as_json)
+
+
+async def _until_stopped(service: Awaitable[None]) -> None:
+    """Await a service until SIGINT or SIGTERM, then cancel it where it waits and end as Ctrl-C does.
+
+    An exception that a signal handler raises may strike within the loop's own bookkeeping, and its threads live on.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with anyio.CancelScope() as scope:
+        for number in before:
+            loop.add_signal_handler(number, scope.cancel)
+        try:
+            await service
+        finally:
+            for number, old in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, old)
+    if scope.cancelled_caught:
+        raise KeyboardInterrupt
+
+
+def _say_connecting(account: Account) -> None:
+    click.echo(f"connecting to xmpp://{account.host}:{account.port}", err=True)
 
 
 def _announce(account: Account) -> None:
