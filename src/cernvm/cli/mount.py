@@ -205,7 +205,8 @@ def _mount_row(record: MountRecord) -> dict[str, Any]:
         status = ask(record.socket, {"ask": "status"}, deadline_s=_LISTING_DEADLINE_S)
     except CvmError as error:
         return {**row, "state": f"silent: {error.what}"}
-    return {**row, "state": "mounted", **status}
+    known = {key: value for key, value in status.items() if key != "point"}
+    return {**row, "state": "mounted", **known}
 
 
 def _known_server(home: Home, name: str) -> str:
@@ -232,5 +233,5 @@ def _known_keys(home: Home, name: str) -> tuple[Path, ...]:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise InvalidInputError(f"{text!r} is no NAME=VALUE")
+        raise InvalidInputError(f"{text!r} is no variable", advice="write NAME=VALUE")
     return name, value

@@ -80,6 +80,19 @@ def test_the_errors_of_the_background_process_are_those_of_the_command(
     assert mount_at(point) is None
 
 
+@pytest.mark.parametrize("content", [b"no key\n", b"\0" * 70_000])
+def test_a_file_that_is_no_key_is_named(content, vectors, point, cvm, tmp_path):
+    wrong = tmp_path / "notes.txt"
+    wrong.write_bytes(content)
+
+    ended = cvm(
+        *("mount", vectors.name, point, "--url", vectors.url, "--public-key", wrong), check=False
+    )
+
+    assert ended.returncode == 11
+    assert f"{wrong} is no public key" in ended.stderr
+
+
 def test_a_place_that_is_taken_is_refused(vectors, mount, point):
     mount(vectors)
 

@@ -111,6 +111,11 @@ def sign_raw(private_key: bytes, text: bytes) -> bytes:
     return pow(int.from_bytes(block, "big"), numbers.d, modulus).to_bytes(length, "big")
 
 
+def check_public_key(pem: bytes) -> None:
+    """Make sure that signatures can be verified with this key. Errors: `SignatureError`."""
+    _load_public(pem)
+
+
 def _load_public(pem: bytes) -> rsa.RSAPublicKey:
     try:
         key = serialization.load_pem_public_key(_bounded(pem))

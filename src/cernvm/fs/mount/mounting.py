@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cernvm.core.clock import Deadline
-from cernvm.core.errors import DeniedError, InvalidInputError, NotFoundError
+from cernvm.core.errors import DeniedError, InvalidInputError, NotFoundError, SignatureError
 from cernvm.core.log import fields
 from cernvm.fs.cache import DiskBreadcrumbs, DiskCache
+from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
 from cernvm.fs.fuse import (
     READER_DEADLINE_S,
     Notifier,
@@ -150,11 +151,18 @@ def _attached(plan: MountPlan) -> Iterator[int]:
 
 def _read_key(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            pem = file.read(MAX_PEM_BYTES + 1)
     except FileNotFoundError:
         raise NotFoundError("public key", str(path), advice="name it with --public-key") from None
     except OSError as error:
         raise DeniedError(f"the public key {path} cannot be read: {error.strerror}") from error
+    try:
+        check_public_key(pem)
+    except SignatureError as error:
+        advice = "name a repository's .pub file, in PEM, with --public-key"
+        raise InvalidInputError(f"{path} is no public key: {error.what}", advice=advice) from None
+    return pem
 
 
 def _device_at(point: Path) -> str:
