@@ -34,6 +34,7 @@ TTL_HEADER = f"{TOKEN_HEADER}-ttl-seconds"
 TTL_MAX_S = 6 * 3600
 # a connection's packets go no further than the instance itself, not to what it may route for
 HOP_LIMIT = 1
+PER_INSTANCE = 8  # connections at one time
 
 _TTL = re.compile(r"[1-9]\d{0,4}", re.ASCII)
 

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -38,7 +39,7 @@ from cernvm.site.hypervisor.memory import MemoryHypervisor
 from cernvm.site.hypervisor.port import Hypervisor
 from cernvm.site.lifecycle import Lifecycle
 from cernvm.site.listener import serve_application
-from cernvm.site.metadata import HOP_LIMIT, create_metadata
+from cernvm.site.metadata import HOP_LIMIT, PER_INSTANCE, create_metadata
 from cernvm.site.network import METADATA_ADDRESS, LoopbackNetwork, SiteNetwork
 from cernvm.site.state import AccessKey, Limits, SiteState, open_state
 from cernvm.site.trees import FolderTrees, Trees
@@ -132,7 +133,11 @@ async def _serve(
         await lifecycle.resume()
         async with anyio.create_task_group() as servers, anyio.create_task_group() as background:
             await background.start(_heed_signals, stop)
-            servers.start_soon(serve_application, metadata, metadata_listener, stop)
+            servers.start_soon(
+                partial(
+                    serve_application, metadata, metadata_listener, stop, per_client=PER_INSTANCE
+                )
+            )
             servers.start_soon(serve_application, create_api(actions, state), listener, stop)
             for door in doors:
                 background.start_soon(door.serve)

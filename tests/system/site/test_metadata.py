@@ -1,8 +1,9 @@
 """The metadata service on a real socket: a caller is known by the address it calls from."""
 
 import http.client
+import socket
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
@@ -12,6 +13,7 @@ from anyio.from_thread import start_blocking_portal
 
 from cernvm.core.clock import FakeClock
 from cernvm.net.listening import open_listener
+from cernvm.site import listener
 from cernvm.site.instance import Image, State
 from cernvm.site.listener import serve_application
 from cernvm.site.metadata import TOKEN_HEADER, TTL_HEADER, Tokens, create_metadata
@@ -52,18 +54,18 @@ def ask(state, clock):
 
 
 @contextmanager
-def served(app):
+def served(app, **limits):
     """The application on a free port of every loopback address."""
-    listener = open_listener("0.0.0.0", 0)
+    listening = open_listener("0.0.0.0", 0)
 
     async def serve(*, task_status):
         stop = anyio.Event()
         task_status.started(stop)
-        await serve_application(app, listener, stop)
+        await serve_application(app, listening, stop, **limits)
 
     with start_blocking_portal() as portal:
         finished, stop = portal.start_task(serve)
-        yield listener.getsockname()[1]
+        yield listening.getsockname()[1]
         portal.call(stop.set)
         finished.result(10)
 
@@ -211,3 +213,40 @@ def test_it_answers_quickly(ask):
         ask("/latest/meta-data/instance-id")
 
     assert time.monotonic() - began < 5
+
+
+def test_an_instance_that_holds_connections_keeps_nobody_else_out(state):
+    with served(create_metadata(state.instance_at), per_client=4) as port, ExitStack() as held:
+        for _ in range(300):
+            place = socket.create_connection(("127.0.0.1", port), 5, source_address=(TWO, 0))
+            held.enter_context(place)
+            with suppress(ConnectionError):  # dropped already
+                place.sendall(b"GET /la")
+
+        assert asker(port)("/latest/meta-data/local-ipv4")[:2] == (200, ONE.encode())
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /latest/ HTTP/1.1\r\nHost: "])
+def test_a_head_that_never_ends_is_not_waited_for(state, monkeypatch, said):
+    monkeypatch.setattr(listener, "HEAD_DEADLINE_S", 0.3)
+    with served(create_metadata(state.instance_at)) as port:
+        place = socket.create_connection(("127.0.0.1", port), 5, source_address=(ONE, 0))
+        with place:
+            place.sendall(said)
+            began = time.monotonic()
+            with suppress(ConnectionError):
+                assert place.recv(1) == b""
+            assert time.monotonic() - began < 3
+
+
+def test_a_connection_serves_several_requests(state, monkeypatch):
+    monkeypatch.setattr(listener, "HEAD_DEADLINE_S", 0.3)
+    with served(create_metadata(state.instance_at)) as port:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", port, timeout=5, source_address=(ONE, 0)
+        )
+        for _ in range(3):
+            connection.request("GET", "/latest/meta-data/local-ipv4")
+            assert connection.getresponse().read() == ONE.encode()
+            time.sleep(0.4)
+        connection.close()
