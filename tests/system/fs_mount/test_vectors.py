@@ -11,6 +11,8 @@ import threading
 
 import pytest
 
+from system.published import published
+
 
 def shown(path, inside):
     """One row of a listing, as the samples' listings have it."""
@@ -132,27 +134,12 @@ def test_a_program_runs_from_a_mount_of_a_repository_made_here(cvm, home, point,
     tree = tmp_path / "tree"
     (tree / "bin").mkdir(parents=True)
     shutil.copy("/usr/bin/env", tree / "bin/env")
-    cvm("repo", "create", "sft.cernvm.test")
-    cvm("repo", "publish", "sft.cernvm.test", tree)
-    server = subprocess.Popen(
-        [cvm_program(), "repo", "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "CVM_HOME": str(home.path)},
-    )
-    try:
-        assert server.stdout.readline().startswith("listening on http://127.0.0.1:")
-        cvm("mount", "sft.cernvm.test", point)
-        ran = subprocess.run(
-            [point / "bin/env", "A=1", "echo", "ran"], capture_output=True, check=False
-        )
-        assert ran.stdout == b"ran\n"
-    finally:
-        cvm("umount", "--force", point, check=False)
-        server.terminate()
-        server.wait(10)
-        server.stdout.close()
-
-
-def cvm_program():
-    return os.path.join(os.path.dirname(sys.executable), "cvm")
+    with published(cvm, home, "sft.cernvm.test", tree):
+        try:
+            cvm("mount", "sft.cernvm.test", point)
+            ran = subprocess.run(
+                [point / "bin/env", "A=1", "echo", "ran"], capture_output=True, check=False
+            )
+            assert ran.stdout == b"ran\n"
+        finally:
+            cvm("umount", "--force", point, check=False)

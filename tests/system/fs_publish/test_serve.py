@@ -2,39 +2,19 @@
 
 import http.client
 import json
-import os
-import re
 import socket
-import subprocess
-import time
 
 import pytest
 
 from cernvm.core.process import read_record
-from conftest import CVM
+from system.published import published
 
 
 @pytest.fixture
 def served(home, cvm, tree):
-    cvm("repo", "create", "t.cernvm.test")
-    cvm("repo", "publish", "t.cernvm.test", tree)
-    child = subprocess.Popen(
-        [CVM, "repo", "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "CVM_HOME": str(home.path)},
-    )
-    try:
-        line = child.stdout.readline()
-        yield int(re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)[1])
-    finally:
-        child.terminate()
-        started = time.monotonic()
-        child.wait(5)
-        child.stdout.close()
-        assert time.monotonic() - started < 5
-        assert read_record(home.run / "repo.json") is None
+    with published(cvm, home, "t.cernvm.test", tree) as url:
+        yield int(url.rpartition(":")[2])
+    assert read_record(home.run / "repo.json") is None
 
 
 def ask(port, path, method="GET"):

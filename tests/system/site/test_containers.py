@@ -3,14 +3,14 @@
 import os
 import signal
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from cernvm.core.process import read_record
-from system.site.served import CVM, instances, served_site, start_site, states, stop, wait_for
+from system.published import published
+from system.site.served import instances, served_site, start_site, states, stop, wait_for
 from system.site_hypervisor.roots import make_tiny_root
 
 OS = "os.cernvm.test"
@@ -46,19 +46,8 @@ def repository(need_fuse, cvm, home, tree):
     """The url of its repository."""
     if os.geteuid() != 0:
         pytest.skip("as an ordinary user this runs inside a namespace, which the demo's tests make")
-    cvm("repo", "create", OS)
-    cvm("repo", "publish", OS, tree)
-    process = subprocess.Popen(
-        [CVM, "repo", "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "CVM_HOME": str(home.path)},
-    )
-    yield f"{process.stdout.readline().split()[-1]}/cvmfs/{OS}"
-    process.terminate()
-    process.wait(10)
-    process.stdout.close()
+    with published(cvm, home, OS, tree) as url:
+        yield f"{url}/cvmfs/{OS}"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from cernvm.site.config import Export
 from cernvm.site.exports import RepositoryMounts
-from conftest import CVM
+from system.published import published
 from system.site_hypervisor.roots import bash, eventually
 
 pytestmark = pytest.mark.anyio
@@ -22,20 +22,8 @@ echo ready; trap 'exit 0' TERM; sleep 60 & wait
 @pytest.fixture
 def served(cvm, home, tiny_root):
     """The url of the tiny operating system's repository."""
-    cvm("repo", "create", OS)
-    cvm("repo", "publish", OS, tiny_root)
-    process = subprocess.Popen(
-        [CVM, "repo", "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "CVM_HOME": str(home.path)},
-    )
-    url = process.stdout.readline().split()[-1]
-    yield f"{url}/cvmfs/{OS}"
-    process.terminate()
-    process.wait(10)
-    process.stdout.close()
+    with published(cvm, home, OS, tiny_root) as url:
+        yield f"{url}/cvmfs/{OS}"
 
 
 async def test_an_instance_lives_on_a_repository_and_survives_its_mount(
