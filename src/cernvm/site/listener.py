@@ -38,10 +38,7 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if (
-            sum(other.client[:1] == self.client[:1] for other in self.connections)
-            > self._per_client
-        ):
+        if sum(_host(other) == _host(self) for other in self.connections) > self._per_client:
             transport.abort()
             return
         self._await_head(HEAD_DEADLINE_S)
