@@ -160,8 +160,10 @@ def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as source:
             return source.read(limit)
-    except (FileNotFoundError, IsADirectoryError):
-        raise NotFoundError("file", str(file)) from None
+    except FileNotFoundError:
+        raise NotFoundError("file", str(file), advice="check the name") from None
+    except IsADirectoryError:
+        raise InvalidInputError(f"{file} is a folder", advice="name a file in it") from None
 
 
 def _lines(reading: Reading) -> list[dict[str, object]]:
@@ -173,7 +175,7 @@ def _lines(reading: Reading) -> list[dict[str, object]]:
         {
             "line": line,
             "reader": str(reader),
-            "remarks": "; ".join(f"{one.severity}: {one.message}" for one in remarks.get(line, ())),
+            "remarks": "; ".join(one.remark for one in remarks.get(line, ())),
         }
         for line, reader in enumerate(reading.readers, start=1)
     ]

@@ -40,9 +40,14 @@ class Finding:
     found: str = field(default="", repr=False)
 
     def __str__(self) -> str:
+        return f"line {self.line}: {self.remark}"
+
+    @property
+    def remark(self) -> str:
+        """The finding in words, without the line."""
         name = f" {self.key}:" if self.key else ""
         hint = f" ({self.suggestion})" if self.suggestion else ""
-        return f"line {self.line}: {self.severity}:{name} {self.message}{hint}"
+        return f"{self.severity}:{name} {self.message}{hint}"
 
     def for_others(self) -> Finding:
         """The same without the value that was found."""

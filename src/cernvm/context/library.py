@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cernvm.context.finding import did_you_mean
 from cernvm.context.template import render
 from cernvm.core.errors import ContextFormatError, NotFoundError
 from cernvm.core.home import Home
@@ -39,10 +40,12 @@ def find_template(name: str, search_path: Sequence[Path]) -> Path:
             if name and candidate.is_file():
                 return candidate
     places = ", ".join(str(folder) for folder in search_path) or "nowhere"
+    near = did_you_mean(name, list_templates(search_path)) if "/" not in name else ""
+    hint = f"{near} Or " if near else ""
     raise NotFoundError(
         "template",
         name,
-        advice=f"put {Path(name).name or 'NAME'}{_SUFFIX} into one of: {places}; "
+        advice=f"{hint}put {Path(name).name or 'NAME'}{_SUFFIX} into one of: {places}; "
         "`cvm context ls` shows what is there",
     )
 

@@ -80,6 +80,22 @@ def test_a_wrong_context_is_refused_with_line_key_expected_and_found(cvm, tmp_pa
     assert rows[1]["suggestion"] == "did you mean users?"
 
 
+def test_the_lines_carry_the_whole_remark(cvm, tmp_path):
+    (tmp_path / "user-data").write_text("[cernvm]\nuser = x\n")
+
+    ended = cvm("context", "check", "--lines", tmp_path / "user-data", check=False)
+
+    assert "error: cernvm.user: there is no such key (did you mean users?)" in ended.stdout
+
+
+@pytest.mark.parametrize(("name", "said"), [(".", "is a folder"), ("absent", "there is no file")])
+def test_what_is_no_file_is_told(cvm, tmp_path, name, said):
+    ended = cvm("context", "check", tmp_path / name, check=False)
+
+    assert said in ended.stderr
+    assert "  → " in ended.stderr
+
+
 def test_the_keys_are_listed(cvm):
     rows = json.loads(cvm("context", "keys", "pilot", "--json").stdout)
 

@@ -53,3 +53,10 @@ def test_the_search_path_of_a_user(home, tmp_path):
     path = search_path({"CVM_TEMPLATE_PATH": "/a::/b", "HOME": "/u"}, home)
 
     assert [str(folder) for folder in path] == ["/a", "/b", ".", str(home.templates), "/u/.cvm"]
+
+
+def test_a_template_of_nearly_that_name_is_told(folders):
+    with pytest.raises(NotFoundError) as caught:
+        find_template("workr", folders)
+
+    assert caught.value.advice.startswith("did you mean worker? Or put workr.tpl into")
