@@ -167,7 +167,10 @@ class Ec2Cloud:
         if code.startswith("Incorrect"):
             return ConflictError(text)
         if status < 500 and code.startswith(_WRONG_REQUEST):
-            return InvalidInputError(f"{self._where} refuses the request: {text}")
+            return InvalidInputError(
+                f"{self._where} refuses the request: {text}",
+                advice="`cvm -H ls` lists instances, `cvm -H ls -i` images",
+            )
         return HostError(self._where, f"{code}: {text}", status=status)
 
     def _from_library(self, error: Exception) -> CvmError:

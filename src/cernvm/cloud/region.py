@@ -48,7 +48,7 @@ def find_region(name: str, *, home: Home, environment: Mapping[str, str]) -> Reg
     Errors: `NotFoundError` without any description; `ConfigError` for a damaged or incomplete one.
     """
     if not _NAME.fullmatch(name):
-        raise InvalidInputError(f"{name!r} is no region name")
+        raise InvalidInputError(f"{name!r} is no region name", advice="use letters, digits, . _ -")
     own = home.clouds / f"{name}.conf"
     ec2 = Path(environment.get("HOME", "/")) / ".ec2"
     shared = ec2 / "ec2.conf"
@@ -81,12 +81,22 @@ def _read(path: Path) -> dict[str, str]:
         with path.open("rb") as file:
             parser.read_string(file.read(MAX_FILE_BYTES).decode("utf-8"))
     except (configparser.Error, UnicodeDecodeError) as error:
-        raise ConfigError(str(error).splitlines()[0], source=str(path)) from None
+        raise ConfigError(
+            str(error).splitlines()[0],
+            source=str(path),
+            advice="docs/formats/ec2.md, Region files, shows one",
+        ) from None
     values: dict[str, str] = {}
     for section in parser.sections():
         for key, value in parser[section].items():
             if key not in KEYS.get(section, ()):
-                raise ConfigError("unknown setting", source=str(path), section=section, key=key)
+                raise ConfigError(
+                    "unknown setting",
+                    source=str(path),
+                    section=section,
+                    key=key,
+                    advice=f"known are {', '.join(sorted(KEYS.get(section, ()))) or ', '.join(KEYS)}",
+                )
             values[key] = value
     return values
 
@@ -112,6 +122,7 @@ def _build(
                 source=str(source or variable),
                 section="Credentials",
                 key=key,
+                advice=f"write it there, or set {variable}",
             )
     url = given.get("url") or environment.get("EC2_URL", "")
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):

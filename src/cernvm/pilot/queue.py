@@ -14,7 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from cernvm.core.clock import Clock, SystemClock
-from cernvm.core.errors import ExistsError, NotFoundError, SpaceError, UnavailableError
+from cernvm.core.errors import (
+    DeniedError,
+    ExistsError,
+    NotFoundError,
+    SpaceError,
+    UnavailableError,
+)
 from cernvm.core.home import ensure_folder
 from cernvm.pilot.job import Job, JobState, Lease, Output
 from cernvm.pilot.lease import give
@@ -174,7 +180,12 @@ def _our_errors() -> Iterator[None]:
         reason = str(error.orig)
         if "full" in reason:
             raise SpaceError(f"the queue's database: {reason}", advice="free some space") from error
-        raise UnavailableError(f"the queue's database: {reason}") from error
+        if "readonly" in reason or "unable to open" in reason:
+            raise DeniedError(
+                f"the queue's database: {reason}",
+                advice="check the owner and mode of $CVM_HOME/pilot, and that its disk may be written",
+            ) from error
+        raise UnavailableError(f"the queue's database: {reason}", advice="try again") from error
     except SQLAlchemyError as error:
         raise UnavailableError(f"the queue's database: {error}") from error
 

@@ -4,7 +4,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cernvm.core.clock import FakeClock
-from cernvm.core.errors import ConflictError, ExistsError, NotFoundError, UnavailableError
+from cernvm.core.errors import (
+    ConflictError,
+    DeniedError,
+    ExistsError,
+    NotFoundError,
+    UnavailableError,
+)
 from cernvm.pilot import lease
 from cernvm.pilot.job import Job, JobState, Output, make_jobs
 from cernvm.pilot.memory import MemoryQueue
@@ -128,6 +134,13 @@ def test_a_damaged_database_is_our_error(tmp_path):
 
     with pytest.raises(UnavailableError, match="database"):
         DatabaseQueue(f"sqlite:///{tmp_path / 'jobs.db'}")
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(DeniedError) as refused:
+        DatabaseQueue(f"sqlite:///{tmp_path / 'absent' / 'jobs.db'}")
+
+    assert refused.value.advice
 
 
 def test_two_openings_of_one_file_are_one_queue(tmp_path):

@@ -140,3 +140,15 @@ def test_no_file_breaks_the_reader(tmp_path_factory, data):
         find_region("x", home=home, environment={})
     except CvmError:
         pass
+
+
+@pytest.mark.parametrize("text", ["[x", "[Servise]\nUrl = x\n", "[Service]\nColour = x\n", ""])
+def test_a_damaged_region_file_is_told_with_the_next_step(home, text):
+    home.clouds.mkdir(parents=True)
+    (home.clouds / "x.conf").write_text(text)
+
+    with pytest.raises(ConfigError) as refused:
+        find_region("x", home=home, environment={})
+
+    assert "x.conf" in refused.value.what
+    assert refused.value.advice
