@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ from cernvm.pilot import payload
 from cernvm.pilot.commands import Ending, Order
 
 TAIL_BYTES = 6 * 1024
+# by a machine without memory or by somebody; or because the files that it had mapped went away with their mount
+NOT_ITS_FAULT = {128 + signal.SIGKILL, 128 + signal.SIGBUS}
 END_S = payload.GRACE_S + payload.SWEEP_S
 HOLDER_ENVIRONMENT = {"LANG": "C.UTF-8"}
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
@@ -51,7 +55,19 @@ async def execute(
     finally:
         with anyio.CancelScope(shield=True):
             await _release(process)
-    return _to_ending(order, code, folder)
+    # a holder that was killed took its command along
+    return _to_ending(order, code if code >= 0 else 128 - code, folder)
+
+
+def has_lost(program: str) -> bool:
+    """Whether the file system that a program is on is there and answers no more; a missing program is not lost."""
+    try:
+        os.statvfs(
+            program
+        )  # asks the file system itself, whatever the kernel remembers of the file
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.EIO, errno.ESTALE, errno.ENODEV)
+    return False
 
 
 async def can_hide(path: Path) -> bool:
@@ -108,6 +124,8 @@ def _to_ending(order: Order, code: int, folder: Path) -> Ending:
         reason = f"it ended well and left no {', '.join(missing)}"
     elif code == payload.WALL_LIMIT_CODE:
         reason = f"its wall limit of {order.wall_limit_s:g} s was over"
+    elif code in NOT_ITS_FAULT:
+        reason = f"its command was killed by {signal.Signals(code - 128).name}"
     else:
         reason = f"its command ended with code {code}"
     return Ending(order.key, is_good=False, exit_code=code, reason=reason, tail=_tails(folder))

@@ -28,7 +28,7 @@ WALL_LIMIT_CODE = 124
 CANNOT_HIDE_CODE = 125
 ERRAND_BYTES = 1 << 20
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x0002_0000, 0x1000_0000
 _MS_BIND = 4096
 
@@ -63,6 +63,7 @@ def main() -> int:
             stdin=subprocess.DEVNULL,
             env=errand["environment"],
             start_new_session=True,
+            preexec_fn=_die_with_holder,  # noqa: PLW1509  # one thread, and prctl only
         )
     except OSError as error:
         code = 127 if isinstance(error, FileNotFoundError) else 126
@@ -98,6 +99,11 @@ def _hide(paths: Sequence[str]) -> None:
     for path in paths:
         if Path(path).exists():
             _check(_libc.mount(b"/dev/null", os.fsencode(path), None, _MS_BIND, None))
+
+
+def _die_with_holder() -> None:
+    """So that the command does not run on when its holder is killed."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _check(result: int) -> None:

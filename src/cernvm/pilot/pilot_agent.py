@@ -28,7 +28,7 @@ from cernvm.core.log import fields
 from cernvm.messaging import Bus, Message
 from cernvm.pilot.commands import Ending, JobKey, Order
 from cernvm.pilot.dialogue import Action, Dialogue, Drop, Execute, Say, Store
-from cernvm.pilot.execution import execute, work_area
+from cernvm.pilot.execution import NOT_ITS_FAULT, can_hide, execute, has_lost, work_area
 from cernvm.pilot.job import Output
 from cernvm.pilot.outputs import Upload, measure
 from cernvm.pilot.pilot_config import PilotConfig
@@ -169,7 +169,13 @@ class _Pilot:
         except CvmError as error:
             ending = Ending(key, is_good=False, reason=error.what)
         log.info("job.exited", extra=fields(job=key.job_id, code=ending.exit_code))
-        await self._events.send(functools.partial(self._dialogue.exited, ending, made))
+        program = order.command[0]
+        if ending.exit_code in NOT_ITS_FAULT:
+            await self._broke(key, ending.reason)
+        elif not ending.is_good and await anyio.to_thread.run_sync(has_lost, program):
+            await self._broke(key, f"the file system of {program} is gone")
+        else:
+            await self._events.send(functools.partial(self._dialogue.exited, ending, made))
 
     async def _upload(self, action: Store, folder: Path) -> None:
         key = action.destination.key

@@ -36,6 +36,24 @@ def test_a_wall_limit_is_kept(calm_site, processes):
     assert not processes("sleep 603")
 
 
+def test_a_command_that_was_killed_is_tried_again(calm_site, tmp_path):
+    # SIGBUS is what programs get whose repository's mount has died
+    script = f"mkdir {tmp_path}/first && kill -9 $$; mkdir {tmp_path}/later && kill -BUS $$; echo > {{id}}_0.txt"
+
+    job = calm_site.wait_for_end(*calm_site.submit(script))
+
+    assert (job["state"], job["attempt"]) == ("done", 3)
+
+
+def test_a_job_whose_holder_was_killed_ends_and_is_tried_again(calm_site, tmp_path, processes):
+    script = f"mkdir {tmp_path}/second 2>/dev/null && kill -9 $PPID && exec sleep 618; echo > {{id}}_0.txt"
+
+    job = calm_site.wait_for_end(*calm_site.submit(script))
+
+    assert (job["state"], job["attempt"]) == ("done", 2)
+    assert not processes("sleep 618")
+
+
 def test_a_cancelled_job_is_stopped_where_it_runs(calm_site, processes):
     (job_id,) = calm_site.submit("sleep 604", outputs=())
     calm_site.wait_for(lambda: processes("sleep 604"))
