@@ -81,7 +81,9 @@ class DiskStorage:
             if (kept := self._find_row(path)) is not None and kept.sha256 != sha256:
                 raise ExistsError("object", path)
             blob = self._blob(sha256)
-            ensure_folder(blob.parent)
+            if not blob.parent.is_dir():
+                ensure_folder(blob.parent)
+                sync_folder(blob.parent.parent)
             arrived.replace(blob)
             sync_folder(blob.parent)
             if kept is not None:

@@ -32,6 +32,7 @@ STALL_S = 30.0
 SLOWEST_BYTES_S = 20_000
 DRAIN_S = 1.0
 MAX_CONNECTIONS = 500
+UPLOADS_AT_ONCE = 64  # each holds a thread for as long as its sender takes; more wait their turn
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -67,6 +68,8 @@ def make_app(
 ) -> Starlette:
     """The storage as an ASGI application; a sender that pauses for `stall_s` is given up."""
     used = clock or SystemClock()
+    # apart from the threads that answer everything else: who dawdles with an upload keeps nobody from asking
+    uploads = anyio.CapacityLimiter(UPLOADS_AT_ONCE)
 
     def allowed(request: Request, path: str, *, size_bytes: int = 0) -> Capability:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -82,7 +85,9 @@ def make_app(
         sha256 = check_sha256(request.headers.get("x-checksum-sha256", ""))
         capability = allowed(request, path, size_bytes=size_bytes)
         store = functools.partial(storage.put, path, size_bytes=size_bytes, sha256=sha256)
-        stat = await _with_body(request, store, size_bytes=size_bytes, stall_s=stall_s)
+        stat = await _with_body(
+            request, store, size_bytes=size_bytes, stall_s=stall_s, limiter=uploads
+        )
         log.info("object.stored", extra=fields(path=path, job=capability.job, size=size_bytes))
         return JSONResponse(_to_row(stat), 201)
 
@@ -158,7 +163,12 @@ def _content_length(request: Request) -> int:
 
 
 async def _with_body(
-    request: Request, store: Callable[[Iterator[bytes]], Stat], *, size_bytes: int, stall_s: float
+    request: Request,
+    store: Callable[[Iterator[bytes]], Stat],
+    *,
+    size_bytes: int,
+    stall_s: float,
+    limiter: anyio.CapacityLimiter,
 ) -> Stat:
     """Run a blocking `store` in a thread that pulls the request's body block by block."""
     body = request.stream()
@@ -174,7 +184,7 @@ async def _with_body(
         while (block := anyio.from_thread.run(next_block)) is not None:
             yield block
 
-    return await anyio.to_thread.run_sync(store, blocks())
+    return await anyio.to_thread.run_sync(store, blocks(), limiter=limiter)
 
 
 async def _drain(request: Request) -> None:

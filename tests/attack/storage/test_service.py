@@ -1,6 +1,13 @@
+import socket
 import time
+from contextlib import ExitStack
 
 import pytest
+
+from cernvm.core.errors import NotFoundError
+from cernvm.storage import Capability, mint_token
+from cernvm.storage.disk import DiskStorage
+from contract.storage.conftest import KEY, LiveService
 
 PATH = "/v1/objects/jobs/7/1/a"
 
@@ -77,3 +84,23 @@ def test_nobody_comes_without_a_token(service):
 @pytest.mark.parametrize("path", ["/", "/docs", "/v1", "/v1/objects/a/b"])
 def test_there_is_nothing_else(service, path):
     assert service.raw(request(service, "POST", path)) in (404, 405)
+
+
+def test_senders_that_dawdle_keep_nobody_from_asking(tmp_path):
+    storage = DiskStorage(tmp_path / "patient")
+    live = LiveService(storage, stall_s=8)
+    token = mint_token(KEY, Capability("jobs/7/1", ("PUT",), int(time.time()) + 60, 100))
+    with ExitStack() as held:
+        held.callback(storage.close)
+        held.callback(live.close)
+        for number in range(50):
+            place = socket.create_connection(("127.0.0.1", live.port), 5)
+            held.enter_context(place)
+            path = f"{PATH}{number}"
+            place.sendall(request(live, "PUT", path, SHA, "Content-Length: 100", token=token))
+        time.sleep(0.5)
+
+        began = time.monotonic()
+        with pytest.raises(NotFoundError):
+            live.client("jobs/8/1").stat("jobs/8/1/a")
+        assert time.monotonic() - began < 2
