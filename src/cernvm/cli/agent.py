@@ -34,7 +34,7 @@ PATIENCE_S = 600.0
 # Each agent imports its own room when it starts: a pilot runs where there is no database and no web server.
 
 
-@click.group()
+@click.group(epilog="Example: cvm agent jobs")
 def agent() -> None:
     """Run an agent: jobs, pilot."""
 

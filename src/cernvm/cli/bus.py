@@ -30,7 +30,7 @@ FAST_DEATHS = 3
 log = logging.getLogger(__name__)
 
 
-@click.group()
+@click.group(epilog="Example: cvm bus serve")
 def bus() -> None:
     """Run the message bus."""
 

@@ -20,7 +20,7 @@ from cernvm.context.template import render, variables_of
 from cernvm.core.errors import ContextFormatError, InvalidInputError, NotFoundError
 
 
-@click.group()
+@click.group(epilog="Example: cvm context check worker.txt")
 def context() -> None:
     """Render templates and read user-data."""
 

@@ -23,7 +23,7 @@ LOOK_EVERY_S = 0.3
 REFRESH_S = 1.0
 
 
-@click.group()
+@click.group(epilog="Example: cvm job submit --count 8 -- COMMAND")
 def job() -> None:
     """Submit, list and cancel jobs."""
 

@@ -6,6 +6,7 @@ here: one sentence, what to do, the exit code of `exit.py`; never a traceback un
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import logging
@@ -79,6 +80,17 @@ class Map(click.Group):
                 command: click.Command = getattr(importlib.import_module(module), attribute)
                 return command
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The word's command; a word that is none is told with the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0][:64], self.list_commands(ctx), 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"{error.message}{hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         for title, group in WORDS.items():

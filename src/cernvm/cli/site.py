@@ -17,7 +17,7 @@ from cernvm.core.errors import NotFoundError
 from cernvm.core.process import read_record
 
 
-@click.group()
+@click.group(epilog="Example: cvm site serve")
 def site() -> None:
     """Run a site's own cloud: EC2 API, metadata service, instances."""
 

@@ -28,7 +28,7 @@ url_option = click.option(
 )
 
 
-@click.group()
+@click.group(epilog="Example: cvm storage ls jobs")
 def storage() -> None:
     """Run the storage service; list and fetch outputs."""
 

@@ -27,9 +27,15 @@ def read_toml(path: Path, kind: type[T]) -> T:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise NotFoundError("configuration", str(path)) from None
+        raise NotFoundError(
+            "configuration",
+            str(path),
+            advice="make it, or name another file; docs/how-to shows one",
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(error), source=str(path)) from None
+        raise ConfigError(
+            f"it is no TOML: {error}", source=str(path), advice="mend the place that is named"
+        ) from None
     return build(document, kind, source=str(path))
 
 

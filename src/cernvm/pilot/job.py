@@ -109,8 +109,8 @@ class Job:
             raise InvalidInputError("a command or variable contains a zero byte")
         if not 0 < self.wall_limit_s <= MAX_WALL_LIMIT_S:
             raise InvalidInputError(
-                f"{self.wall_limit_s:g} s is no wall limit",
-                advice=f"give more than 0 and at most {MAX_WALL_LIMIT_S:g} seconds",
+                f"a wall limit of {self.wall_limit_s:g} s is none",
+                advice=f"give more than 0 and at most {MAX_WALL_LIMIT_S:.0f} seconds",
             )
         for name in self.outputs:
             if not _OUTPUT_NAME.fullmatch(name):
