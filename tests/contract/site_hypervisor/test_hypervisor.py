@@ -5,6 +5,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import anyio
 import pytest
 
 from cernvm.core.errors import CvmError, ExistsError, InvalidInputError, NotFoundError
@@ -191,6 +192,28 @@ async def test_a_discarded_machine_is_unknown_running_or_not(rig):
     for question in (rig.hypervisor.state(FIRST), rig.hypervisor.console(FIRST)):
         with pytest.raises(NotFoundError):
             await question
+
+
+async def test_verbs_about_one_machine_take_turns_also_after_a_discard(rig):
+    outcomes = []
+
+    async def start():
+        try:
+            await rig.hypervisor.start(rig.spec(FIRST))
+        except ExistsError:
+            outcomes.append("runs already")
+        else:
+            outcomes.append("started")
+
+    await rig.hypervisor.start(rig.spec(FIRST))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.hypervisor.discard, FIRST)
+        await anyio.sleep(0.01)
+        tasks.start_soon(start)
+        await anyio.sleep(0.05)
+        tasks.start_soon(start)
+
+    assert sorted(outcomes) == ["runs already", "started"]
 
 
 async def test_sweeping_discards_what_is_not_kept(rig):

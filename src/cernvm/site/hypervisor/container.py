@@ -132,7 +132,7 @@ class ContainerHypervisor:
                 await to_thread.run_sync(partial(container.stop, grace_s=0))
                 del self._containers[instance_id]
             await to_thread.run_sync(_delete, folder)
-        if not self._turns[instance_id].statistics().tasks_waiting:
+        if not self._turns[instance_id].locked():  # by who waited for us
             del self._turns[instance_id]
 
     async def sweep(self, keep: Collection[str]) -> tuple[str, ...]:
