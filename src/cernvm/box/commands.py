@@ -49,6 +49,7 @@ class Service:
     words: tuple[str, ...]
     child: subprocess.Popen[bytes]
     log_begin: int
+    is_ready: Callable[[], bool] | None = None
     address: str = ""
     kills: int = 0
 
@@ -112,7 +113,7 @@ class Commands:
             if status >= 0 or service.kills >= MOST_KILLS:
                 raise self._end_of(name, service, status)
             log.warning("service.killed", extra=fields(service=name, signal=-status))
-            again = self._start(name, _at(service.words, service.address), None)
+            again = self._start(name, _at(service.words, service.address), service.is_ready)
             again.kills = service.kills + 1
             revived.append(name)
         return revived
@@ -140,7 +141,7 @@ class Commands:
         child = start_child(
             [*cvm(), "--region", self.region, *words], log=log_file, env=self._environment()
         )
-        service = self.services[name] = Service(tuple(words), child, begin)
+        service = self.services[name] = Service(tuple(words), child, begin, is_ready)
         deadline = Deadline.after(SERVICE_DEADLINE_S)
         while not deadline.has_passed:
             status = child.poll()

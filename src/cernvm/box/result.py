@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cernvm.box.commands import MOST_KILLS
+from cernvm.box.mounts import unmount_below
 from cernvm.box.release.tools import run_tool
 from cernvm.box.report import Output
 from cernvm.box.story import SOFTWARE, Story
 from cernvm.core.clock import SystemClock
-from cernvm.core.errors import CvmError, DigestMismatchError, FormatError
+from cernvm.core.errors import CvmError, DigestMismatchError, FormatError, UnavailableError
 from cernvm.core.home import ensure_folder
 from cernvm.core.units import format_bytes
 from cernvm.pilot.job import Job
@@ -49,16 +51,25 @@ def fetch(story: Story, job: Job, folder: Path) -> Iterable[tuple[Job, Path]]:
     for output in job.declared:
         path = folder / output.name
         story.screen.note(f"fetching {output.name}")
-        hasher = hashlib.sha256()
-        with path.open("wb") as file:
-            for block in client.get(f"{job.folder}/{output.name}"):
-                hasher.update(block)
-                file.write(block)
-        if hasher.hexdigest() != output.sha256:
-            raise DigestMismatchError(
-                expected=output.sha256, got=hasher.hexdigest(), source=str(path)
-            )
+        while True:
+            try:
+                found = _fetch(client, f"{job.folder}/{output.name}", path)
+                break
+            except UnavailableError:
+                if not story.commands.look_after_services():
+                    raise
+        if found != output.sha256:
+            raise DigestMismatchError(expected=output.sha256, got=found, source=str(path))
         yield job, path
+
+
+def _fetch(client: StorageClient, name: str, path: Path) -> str:
+    hasher = hashlib.sha256()
+    with path.open("wb") as file:
+        for block in client.get(name):
+            hasher.update(block)
+            file.write(block)
+    return hasher.hexdigest()
 
 
 def draw(story: Story, paths: list[Path]) -> dict[str, Any]:
@@ -69,14 +80,23 @@ def draw(story: Story, paths: list[Path]) -> dict[str, Any]:
     url = f"http://{story.addresses['repo']}/cvmfs/{SOFTWARE}"
     key = story.home.keys / f"{SOFTWARE}.pub"
     words = ["mount", SOFTWARE, str(point), "--url", url, "--public-key", str(key), "--foreground"]
-    story.commands.start("mount", *words, is_ready=plot.is_file)
-    story.screen.note("reading the events and drawing them")
     picture = story.options.report / PICTURE
     command = [str(plot), "--output", str(picture), *map(str, paths)]
-    last_line = run_tool(command, progress=_nothing, source="plot", deadline_s=PLOT_DEADLINE_S)[-1]
+    for tries_left in reversed(range(MOST_KILLS + 1)):
+        story.commands.start("mount", *words, is_ready=plot.is_file)
+        story.screen.note("reading the events and drawing them")
+        try:
+            said = run_tool(command, progress=_nothing, source="plot", deadline_s=PLOT_DEADLINE_S)
+            break
+        except CvmError:
+            was_killed = not story.commands.is_running("mount")
+            story.commands.stop("mount")
+            unmount_below(story.home.run)  # a dead mount may still look ready
+            if not (story.commands.look_after_services() or was_killed) or not tries_left:
+                raise
     story.commands.stop("mount")
     try:
-        document: dict[str, Any] = json.loads(last_line)
+        document: dict[str, Any] = json.loads(said[-1])
     except ValueError:
         raise FormatError("no JSON was printed", where=str(plot)) from None
     return document

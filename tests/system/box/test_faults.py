@@ -35,12 +35,12 @@ def service(name):
     return find
 
 
-def mount_of(repository):
-    """The site's mount process of a repository."""
+def mount_of(repository, *, below="site"):
+    """The mount process of a repository, of the site or (below `run`) of the last step."""
 
     def find(home):
         for mount in recorded_mounts(home.run):
-            if mount.repository == repository and mount.point.is_relative_to(home.site):
+            if mount.repository == repository and mount.point.is_relative_to(home.path / below):
                 return mount.process.pid if mount.process.is_alive else None
         return None
 
@@ -93,6 +93,7 @@ VICTIMS = {
     "the storage": Victim(service("storage"), 8),
     "the repository server": Victim(service("repo"), 8),
     "the site": Victim(service("site"), 7),
+    "the mount for the report": Victim(mount_of("sft.cernvm.test", below="run"), 1),
 }
 
 
