@@ -79,5 +79,5 @@ def _age(answer: dict[str, Any]) -> str:
 def _attempt_lines(attempts: list[dict[str, Any]]) -> Iterator[str]:
     for attempt in attempts:
         by = "" if attempt["proxy"] == "DIRECT" else f" by {attempt['proxy']}"
-        outcome = attempt["error"] or "answered"
+        outcome = attempt["error"].removeprefix(f"{attempt['url']}: ") or "answered"
         yield f"             {attempt['url']}{by}: {outcome} ({format_seconds(attempt['took_s'])})"

@@ -134,6 +134,8 @@ class UnavailableError(CvmError):
 class HostError(UnavailableError):
     """A server answered badly or not at all; `status` is the HTTP status, 0 without an answer."""
 
+    advice = "check the address, that the server runs, and that it can be reached from here"
+
     def __init__(self, url: str, reason: str, *, status: int = 0, advice: str = "") -> None:
         super().__init__(f"{url}: {reason}", advice=advice)
         self.url, self.reason, self.status = url, reason, status
