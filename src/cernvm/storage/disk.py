@@ -104,7 +104,7 @@ class DiskStorage:
 
     def stat(self, path: str, *, verify: bool = False) -> Stat:
         if (stat := self._row(check_object_path(path))) is None:
-            raise NotFoundError("object", path)
+            raise NotFoundError("object", path, advice="see: cvm storage ls")
         if verify:
             for _ in self.get(path):
                 pass
@@ -126,7 +126,7 @@ class DiskStorage:
     def delete(self, path: str) -> None:
         with self._lock:
             if (stat := self._find_row(check_object_path(path))) is None:
-                raise NotFoundError("object", path)
+                raise NotFoundError("object", path, advice="see: cvm storage ls")
             self._index.execute("DELETE FROM objects WHERE path = ?", (path,))
             shared = self._index.execute(
                 "SELECT 1 FROM objects WHERE sha256 = ?", (stat.sha256,)

@@ -73,4 +73,4 @@ class MemoryStorage:
         try:
             return self._kept[check_object_path(path)]
         except KeyError:
-            raise NotFoundError("object", path) from None
+            raise NotFoundError("object", path, advice="see: cvm storage ls") from None

@@ -73,7 +73,7 @@ def from_problem(document: object, *, status: int, url: str, path: str) -> error
     name = str(known.get("type", "")).rpartition(":")[2]
     detail, advice = str(known.get("detail", ""))[:1000], str(known.get("advice", ""))[:1000]
     if name == "NotFoundError":
-        return errors.NotFoundError("object", path, advice="see: cvm storage ls")
+        return errors.NotFoundError("object", path, advice=advice)
     if name == "ExistsError":
         return errors.ExistsError("object", path)
     if name == "DigestMismatchError":
