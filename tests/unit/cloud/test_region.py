@@ -142,7 +142,7 @@ def test_no_file_breaks_the_reader(tmp_path_factory, data):
         pass
 
 
-@pytest.mark.parametrize("text", ["[x", "[Servise]\nUrl = x\n", "[Service]\nColour = x\n", ""])
+@pytest.mark.parametrize("text", ["[x", "[Servant]\nUrl = x\n", "[Service]\nColour = x\n", ""])
 def test_a_damaged_region_file_is_told_with_the_next_step(home, text):
     home.clouds.mkdir(parents=True)
     (home.clouds / "x.conf").write_text(text)
