@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +26,8 @@ from cernvm.cloud.launch import (
 )
 from cernvm.cloud.port import RUNNING, TERMINATED, Cloud, Image, Instance, RunRequest
 from cernvm.cloud.region import find_region
-from cernvm.context import find_template, search_path
+from cernvm.context import find_template, read_context, search_path
+from cernvm.context.finding import Severity
 from cernvm.context.library import read_template
 from cernvm.core.errors import CvmError, InvalidInputError
 
@@ -125,7 +126,9 @@ def run(
             user_data=data,
             client_token=client_token,
         )
-        done = await launch(cloud, plan_launch(base, templates, values))
+        requests = plan_launch(base, templates, values)
+        _warn_of_contexts(request.user_data for request in requests)
+        done = await launch(cloud, requests)
         instances, error = list(done.instances), done.error
         if wait and instances:
             try:
@@ -140,6 +143,19 @@ def run(
     )
     if error is not None:
         raise _with_survivors(error, instances)
+
+
+def _warn_of_contexts(documents: Iterable[bytes]) -> None:
+    """Say on stderr what an instance would refuse or nobody read; only a warning, as other images read other kinds."""
+    remarks = (
+        str(finding)
+        for document in dict.fromkeys(documents)
+        if document
+        for finding in read_context(document).findings
+        if finding.severity is not Severity.NOTE
+    )
+    for remark in dict.fromkeys(remarks):
+        click.echo(f"cvm: user-data, {remark}", err=True)
 
 
 @click.command(epilog="Example: cvm --region local -H ls     cvm -H ls -i")

@@ -110,7 +110,9 @@ class Map(click.Group):
     metavar="NAME",
     help="The cloud to talk to (a file in $CVM_HOME/clouds or ~/.ec2).",
 )
-@click.option("-H", "--headers", is_flag=True, help="Print headings above listings.")
+@click.option(
+    "-H", "--headers", is_flag=True, help="Print headings above the lists of instances and images."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens on stderr.")
 @click.option("--debug", is_flag=True, help="Log everything; show tracebacks.")
 @click.version_option(package_name="cernvm", prog_name="cvm")

@@ -30,6 +30,16 @@ def test_images_are_listed_with_the_seeds_headings(on):
     assert line.split()[1:4] == ["os.cernvm.test/cernvm-devel", "available", "Public"]
 
 
+def test_user_data_that_an_instance_would_refuse_is_told_before_it_boots(on):
+    image = on("ls", "-i").stdout.split()[0]
+
+    started = on("run", image, "-d", "[cernvm]\norganisation = atlas\n")
+
+    assert "line 2" in started.stderr
+    assert "organisations" in started.stderr
+    assert started.stdout.split()[0].startswith("r-")
+
+
 def test_the_seeds_session(on, tmp_path):
     (tmp_path / "panda-wn.tpl").write_text(
         "[cernvm]\norganisations = atlas\n[[IF X509_CERT]]x509-cert = [[X509_CERT]][[ENDIF]]\n"
