@@ -7,6 +7,8 @@ Source: docs/formats/ec2.md, "Region files".
 from __future__ import annotations
 
 import configparser
+import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 
 from cernvm.core.errors import ConfigError, InvalidInputError, NotFoundError
 from cernvm.core.home import Home
+from cernvm.core.log import fields
 
 MAX_FILE_BYTES = 64 * 1024
 KEYS = {
@@ -23,6 +26,9 @@ KEYS = {
 }
 
 _NAME = re.compile(r"\w[\w.-]{0,62}", re.ASCII)
+_OF_OTHERS = 0o077
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ def _read(path: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#", ";"))
     try:
         with path.open("rb") as file:
+            is_open_to_others = bool(os.fstat(file.fileno()).st_mode & _OF_OTHERS)
             parser.read_string(file.read(MAX_FILE_BYTES).decode("utf-8"))
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ConfigError(
@@ -98,6 +105,10 @@ def _read(path: Path) -> dict[str, str]:
                     advice=f"known are {', '.join(sorted(KEYS.get(section, ()))) or ', '.join(KEYS)}",
                 )
             values[key] = value
+    if is_open_to_others and values.get("secret_access_key"):
+        log.warning(
+            "region.secret_open_to_others", extra=fields(path=path, mend=f"chmod 600 {path}")
+        )
     return values
 
 

@@ -152,3 +152,15 @@ def test_a_damaged_region_file_is_told_with_the_next_step(home, text):
 
     assert "x.conf" in refused.value.what
     assert refused.value.advice
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(0o644, True), (0o640, True), (0o600, False)])
+def test_a_secret_that_others_may_read_is_pointed_out(home, user, caplog, mode, warns):
+    path = home.clouds / "CERN.conf"
+    write(path)
+    path.chmod(mode)
+
+    find(home, user)
+
+    told = [record.cvm_fields["mend"] for record in caplog.records]
+    assert told == ([f"chmod 600 {path}"] if warns else [])
