@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,14 +60,26 @@ async def execute(
     return _to_ending(order, code if code >= 0 else 128 - code, folder)
 
 
-def has_lost(program: str) -> bool:
-    """Whether the file system that a program is on is there and answers no more; a missing program is not lost."""
+def has_lost(program: str, *, interpreter: str = sys.executable) -> bool:
+    """Whether the file system of a program, or the operating system's own, is there and answers no more.
+
+    The operating system is asked beside `interpreter`. What is missing is not lost.
+    """
+    return any(_is_gone(os.path.dirname(path)) for path in (program, interpreter))  # noqa: PTH120
+
+
+def _is_gone(folder: str) -> bool:
+    # by a name that nobody ever asked for: the kernel cannot answer it from memory, not even through an overlay
     try:
-        os.statvfs(
-            program
-        )  # asks the file system itself, whatever the kernel remembers of the file
+        os.stat(os.path.join(folder, f".{uuid.uuid4().hex}"))
     except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.EIO, errno.ESTALE, errno.ENODEV)
+        return error.errno in (
+            errno.ENOTCONN,
+            errno.EIO,
+            errno.ESTALE,
+            errno.ENODEV,
+            errno.ECONNABORTED,
+        )
     return False
 
 

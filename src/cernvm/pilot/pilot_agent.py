@@ -173,7 +173,7 @@ class _Pilot:
         if ending.exit_code in NOT_ITS_FAULT:
             await self._broke(key, ending.reason)
         elif not ending.is_good and await anyio.to_thread.run_sync(has_lost, program):
-            await self._broke(key, f"the file system of {program} is gone")
+            await self._broke(key, f"a file system that {program} runs from is gone")
         else:
             await self._events.send(functools.partial(self._dialogue.exited, ending, made))
 
