@@ -15,11 +15,13 @@ from cernvm.core import log
 from cernvm.core.errors import CvmError, InvalidInputError, NotFoundError
 from cernvm.core.home import Home, check_repository_name
 from cernvm.core.process import read_record
+from cernvm.fs.cache import CacheSettings
+from cernvm.fs.client import ClientSettings
+from cernvm.fs.fuse import KernelSettings
 from cernvm.fs.mount import (
     LiveMount,
-    MountPlan,
     MountRecord,
-    Source,
+    MountSettings,
     ask,
     mount_repository,
     recorded_mounts,
@@ -29,6 +31,9 @@ from cernvm.fs.mount import (
     start_in_background,
     unmount,
 )
+from cernvm.fs.reader import ReaderSettings
+from cernvm.fs.vfs import ViewSettings
+from cernvm.net import NetSettings
 
 _FOLDER = click.Path(path_type=Path)
 _RUN_CVM = "from cernvm.cli.main import main; main()"
@@ -104,27 +109,33 @@ def mount(
     Returns when the mount answers. Of a repository made here (cvm repo create) the key is known, and the server while
     cvm repo serve runs.
     """
+    if ready_fd is not None:
+        _serve_detached(ready_fd, edge)
+        return
     if name is None:
         _list_mounts(edge, as_json=as_json)
         return
     check_repository_name(name)
     if mountpoint is None:
         raise InvalidInputError("a mount needs a folder", advice=f"cvm mount {name} /mnt/{name}")
-    plan = MountPlan(name, resolve_point(mountpoint), edge.home.run, reader_deadline_s)
-    source = Source(
-        hosts=url or _known_server(edge.home, name),
-        public_keys=tuple(key.absolute() for key in public_keys) or _known_keys(edge.home, name),
-        cache=(cache or edge.home.cache).absolute(),
-        quota_bytes=quota_mb * 1_000_000,
-        proxies=proxy,
-        variables=dict(_pair(variable) for variable in variables),
+    settings = MountSettings(
+        ClientSettings(
+            name,
+            NetSettings(url or _known_server(edge.home, name), proxy),
+            CacheSettings((cache or edge.home.cache).absolute(), quota_mb * 1_000_000),
+            ReaderSettings(
+                tuple(key.absolute() for key in public_keys) or _known_keys(edge.home, name)
+            ),
+            ViewSettings(dict(_pair(variable) for variable in variables)),
+        ),
+        resolve_point(mountpoint),
+        edge.home.run,
+        KernelSettings(reader_deadline_s),
     )
-    if ready_fd is not None:
-        _serve_detached(plan, source, ready_fd, edge)
-    elif foreground:
-        mount_repository(plan, source, ready=lambda live: _tell(_row(live), as_json=as_json))
+    if foreground:
+        mount_repository(settings, ready=lambda live: _tell(_row(live), as_json=as_json))
     else:
-        _tell(_start(plan, source, edge), as_json=as_json)
+        _tell(_start(settings, edge), as_json=as_json)
 
 
 @click.command(epilog="Example: cvm umount /mnt/sft")
@@ -136,27 +147,24 @@ def umount(edge: Edge, *, mountpoint: Path, force: bool) -> None:
     unmount(resolve_point(mountpoint), edge.home.run, force=force)
 
 
-def _start(plan: MountPlan, source: Source, edge: Edge) -> dict[str, Any]:
+def _start(settings: MountSettings, edge: Edge) -> dict[str, Any]:
     """Run this very command again, as a process of its own that serves."""
     words = ["--debug"] if edge.debug else ["-v"]
-    words += ["mount", plan.repository, str(plan.point), "--url", source.hosts]
-    words += [word for key in source.public_keys for word in ("--public-key", str(key))]
-    words += ["--proxy", source.proxies, "--cache", str(source.cache)]
-    words += ["--quota-mb", str(source.quota_bytes // 1_000_000)]
-    words += ["--reader-deadline", str(plan.reader_deadline_s)]
-    words += [w for item in source.variables.items() for w in ("--variable", "=".join(item))]
     return start_in_background(
-        [sys.executable, "-P", "-c", _RUN_CVM, *words],
-        log=edge.home.log / f"mount-{plan.repository}.log",
+        [sys.executable, "-P", "-c", _RUN_CVM, *words, "mount"],
+        settings=settings.to_json(),
+        log=edge.home.log / f"mount-{settings.repository}.log",
         environment={**os.environ, "CVM_HOME": str(edge.home.path)},
     )
 
 
-def _serve_detached(plan: MountPlan, source: Source, ready_fd: int, edge: Edge) -> None:
+def _serve_detached(ready_fd: int, edge: Edge) -> None:
+    """Serve what the standard input says: the other half of `_start`."""
     os.set_inheritable(ready_fd, False)
     log.configure(level=10 if edge.debug else 20, as_json=True)
     try:
-        mount_repository(plan, source, ready=lambda live: report_ready(ready_fd, _row(live)))
+        settings = MountSettings.from_json(sys.stdin.read())
+        mount_repository(settings, ready=lambda live: report_ready(ready_fd, _row(live)))
     except CvmError as error:
         report_error(ready_fd, error)
         raise

@@ -1,7 +1,7 @@
 """One TOML file per role into one frozen dataclass; unknown keys are errors.
 
-The dataclass is the schema: its fields' names, types (int, float, bool, str, Path and tuples of them, or a nested
-dataclass for a section) and defaults. Built once, at the edge.
+The dataclass is the schema: its fields' names, types (int, float, bool, str, Path and tuples of them, a mapping from
+names, any of these or None, or a nested dataclass for a section) and defaults. Built once, at the edge.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,19 @@ def build(values: Mapping[str, Any], kind: type[T], *, source: str = "", section
     return kind(**built)
 
 
+def plain(value: Any) -> Any:
+    """A dataclass of settings as values that JSON knows; `build` is the way back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _convert(value: Any, hint: Any, *, source: str, section: str, key: str) -> Any:
     place: dict[str, str] = {"source": source, "section": section, "key": key}
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
@@ -66,6 +80,13 @@ def _convert(value: Any, hint: Any, *, source: str, section: str, key: str) -> A
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         member = typing.get_args(hint)[0]
         return tuple(_convert(item, member, **place) for item in value)
+    if typing.get_origin(hint) is Mapping and isinstance(value, dict):
+        member = typing.get_args(hint)[1]
+        return {name: _convert(item, member, **place) for name, item in value.items()}
+    if typing.get_origin(hint) is types.UnionType:
+        if value is None:
+            return None
+        return _convert(value, typing.get_args(hint)[0], **place)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -14,6 +14,7 @@ from cernvm.net.fetcher import ChainFetcher, fetch
 from cernvm.net.http import HttpExchange
 from cernvm.net.memory import Fault, MemoryExchange
 from cernvm.net.port import Attempt, Fetcher, Sink, Traffic
+from cernvm.net.settings import NetSettings, open_fetcher
 
 __all__ = [
     "Attempt",
@@ -23,10 +24,12 @@ __all__ = [
     "Fetcher",
     "HttpExchange",
     "MemoryExchange",
+    "NetSettings",
     "Sink",
     "Timing",
     "Traffic",
     "fetch",
+    "open_fetcher",
     "parse_hosts",
     "parse_proxies",
 ]

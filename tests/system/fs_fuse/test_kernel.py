@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from cernvm.fs.fuse import MemoryNode, MemoryTree, MustWaitError
+from cernvm.fs.fuse import KernelSettings, MemoryNode, MemoryTree, MustWaitError
 from cernvm.fs.fuse.protocol import ROOT_INODE
 
 FILE = stat.S_IFREG | 0o644
@@ -171,7 +171,7 @@ def test_nothing_can_be_written(mounted, point):
 
 def test_a_killed_reader_dies_at_once_although_its_read_waits(mounted, point):
     tree = Stuck({"f": MemoryNode(FILE, b"content")})
-    mounted(tree, reader_deadline_s=8)
+    mounted(tree, settings=KernelSettings(reader_deadline_s=8))
     reader = subprocess.Popen([sys.executable, "-c", f"open({str(point / 'f')!r}).read()"])
     assert tree.reading.wait(5)
 
@@ -182,7 +182,7 @@ def test_a_killed_reader_dies_at_once_although_its_read_waits(mounted, point):
 
 def test_a_read_that_waits_gets_its_error_by_the_deadline_and_others_go_on(mounted, point):
     tree = Stuck({"f": MemoryNode(FILE, b"content"), "g": MemoryNode(FILE)})
-    mounted(tree, reader_deadline_s=1)
+    mounted(tree, settings=KernelSettings(reader_deadline_s=1))
     begin = time.monotonic()
     reader = subprocess.Popen(
         [sys.executable, "-c", f"open({str(point / 'f')!r}).read()"], stderr=subprocess.PIPE

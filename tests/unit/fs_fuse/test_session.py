@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from cernvm.fs.fuse import MemoryNode, MemoryTree, MustWaitError, Session, Validity
+from cernvm.fs.fuse import KernelSettings, MemoryNode, MemoryTree, MustWaitError, Session, Validity
 from cernvm.fs.fuse.protocol import InitFlag, Opcode
 
 DEADLINE_S = 5
@@ -181,7 +181,9 @@ def test_others_are_answered_while_one_waits(kernel, nodes):
 
 
 def test_more_readers_than_threads_all_get_an_answer_by_their_deadline(kernel, nodes):
-    kernel = kernel(Waiting(nodes), reader_deadline_s=0.5, waiting_threads=2)
+    kernel = kernel(
+        Waiting(nodes), settings=KernelSettings(reader_deadline_s=0.5), waiting_threads=2
+    )
     begin = time.monotonic()
 
     for number in range(2, 22):

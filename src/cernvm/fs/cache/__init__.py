@@ -9,11 +9,19 @@ from cernvm.fs.cache.breadcrumb import Breadcrumb, Breadcrumbs, DiskBreadcrumbs,
 from cernvm.fs.cache.disk import DiskCache
 from cernvm.fs.cache.memory import MemoryCache
 from cernvm.fs.cache.port import Cache, Content, ContentKey, Draft, Usage
+from cernvm.fs.cache.settings import (
+    DEFAULT_QUOTA_BYTES,
+    CacheSettings,
+    open_breadcrumbs,
+    open_cache,
+)
 
 __all__ = [
+    "DEFAULT_QUOTA_BYTES",
     "Breadcrumb",
     "Breadcrumbs",
     "Cache",
+    "CacheSettings",
     "Content",
     "ContentKey",
     "DiskBreadcrumbs",
@@ -22,4 +30,6 @@ __all__ = [
     "MemoryBreadcrumbs",
     "MemoryCache",
     "Usage",
+    "open_breadcrumbs",
+    "open_cache",
 ]

@@ -12,7 +12,8 @@ from cernvm.fs.fuse.mountpoint import KIND, attach, detach, is_dead, sweep
 from cernvm.fs.fuse.notify import Notifier
 from cernvm.fs.fuse.operations import Child, MustWaitError, Operations, Patience
 from cernvm.fs.fuse.protocol import ROOT_INODE
-from cernvm.fs.fuse.session import READER_DEADLINE_S, Session
+from cernvm.fs.fuse.session import Session
+from cernvm.fs.fuse.settings import READER_DEADLINE_S, KernelSettings
 from cernvm.fs.fuse.values import Attributes, Space, Validity
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ROOT_INODE",
     "Attributes",
     "Child",
+    "KernelSettings",
     "MemoryNode",
     "MemoryTree",
     "Mounted",

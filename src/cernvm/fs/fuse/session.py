@@ -32,10 +32,10 @@ from cernvm.fs.fuse.protocol import (
     parse_interrupt,
     parse_request,
 )
+from cernvm.fs.fuse.settings import KernelSettings
 from cernvm.fs.fuse.values import Validity
 from cernvm.fs.fuse.workers import Workers
 
-READER_DEADLINE_S = 30.0
 WAITING_THREADS = 32
 
 _MESSAGE_BYTES = 2 * MAX_WRITE_BYTES + 4096  # the kernel insists on 8 KiB and room for a head
@@ -61,14 +61,14 @@ class Session:
         *,
         validity: Validity,
         validity_without_epochs: Validity | None = None,
-        reader_deadline_s: float = READER_DEADLINE_S,
+        settings: KernelSettings | None = None,
         waiting_threads: int = WAITING_THREADS,
     ) -> None:
         self._descriptor = descriptor
         self._operations = operations
         self._agreement = Agreement(0, validity)
         self._validity_without_epochs = validity_without_epochs or validity
-        self._reader_deadline_s = reader_deadline_s
+        self._reader_deadline_s = (settings or KernelSettings()).reader_deadline_s
         self._workers = Workers(waiting_threads)
         # Requests that some thread still owes an answer. Whoever takes a number out answers it; `pop` is atomic.
         self._owed: dict[int, Request] = {}

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,22 @@ _LOG_TAIL_BYTES = 2000
 
 
 def start_in_background(
-    command: Sequence[str], *, log: Path, environment: Mapping[str, str]
+    command: Sequence[str], *, settings: str, log: Path, environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """Start `command --ready-fd N` in a session of its own; returns what it reported once it was ready.
 
-    Its output goes to the file `log`.
+    It reads `settings`, where no other user sees them, from its standard input; its output goes to the file `log`.
     Errors: the one that the process reported; `DeadlineError` (it is ended), `UnavailableError` when it died silently.
     """
     ensure_folder(log.parent)
     ours, theirs = os.pipe()
     try:
-        with log.open("ab") as output:
+        with log.open("ab") as output, tempfile.TemporaryFile() as given:
+            given.write(settings.encode())
+            given.seek(0)
             process = subprocess.Popen(
                 [*command, "--ready-fd", str(theirs)],
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=output,
                 cwd="/",

@@ -12,6 +12,7 @@ from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.pieces import Piece, pieces_of, read_pieces
 from cernvm.fs.reader.repository import Repository, open_repository
 from cernvm.fs.reader.revision import Revision
+from cernvm.fs.reader.settings import ReaderSettings
 from cernvm.fs.reader.trace import CatalogState, Failure, ObjectState, Why
 from cernvm.fs.reader.tree import Tree
 
@@ -22,6 +23,7 @@ __all__ = [
     "ObjectSource",
     "ObjectState",
     "Piece",
+    "ReaderSettings",
     "Repository",
     "Revision",
     "Tree",

@@ -10,6 +10,7 @@ have to. All other verbs answer from memory.
 
 from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName
 from cernvm.fs.vfs.inodes import ROOT_INODE
+from cernvm.fs.vfs.settings import ViewSettings
 from cernvm.fs.vfs.view import View
 
-__all__ = ["ROOT_INODE", "Attributes", "FileSystemSize", "ListedName", "View"]
+__all__ = ["ROOT_INODE", "Attributes", "FileSystemSize", "ListedName", "View", "ViewSettings"]

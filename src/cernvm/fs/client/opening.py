@@ -1,0 +1,71 @@
+"""Opening one repository's client, and closing all of it however that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cernvm.core.clock import Deadline
+from cernvm.core.errors import DeniedError, InvalidInputError, NotFoundError, SignatureError
+from cernvm.fs.cache import Cache, open_breadcrumbs, open_cache
+from cernvm.fs.client.settings import ClientSettings
+from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
+from cernvm.fs.reader import Repository, open_repository
+from cernvm.fs.vfs import View
+from cernvm.net import Fetcher, open_fetcher
+
+OPENING_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An open repository, as a file system and as what is behind it."""
+
+    view: View
+    repository: Repository
+    cache: Cache
+    fetcher: Fetcher
+
+
+@contextmanager
+def open_client(settings: ClientSettings) -> Iterator[Client]:
+    """Open a repository; all is closed at the end.
+
+    Errors: those of `open_repository`; `NotFoundError` for a key file, `SpaceError` for the cache.
+    """
+    fetcher = open_fetcher(settings.net, settings.repository)
+    try:
+        cache = open_cache(settings.cache)
+        try:
+            repository = open_repository(
+                settings.repository,
+                fetcher=fetcher,
+                cache=cache,
+                breadcrumbs=open_breadcrumbs(settings.cache),
+                master_keys=[_read_key(path) for path in settings.reader.public_keys],
+                deadline=Deadline.after(OPENING_DEADLINE_S),
+            )
+            view = View(repository, variables=settings.view.variables)
+            yield Client(view, repository, cache, fetcher)
+        finally:
+            cache.close()
+    finally:
+        fetcher.close()
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            pem = file.read(MAX_PEM_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFoundError("public key", str(path), advice="name it with --public-key") from None
+    except OSError as error:
+        raise DeniedError(f"the public key {path} cannot be read: {error.strerror}") from error
+    try:
+        check_public_key(pem)
+    except SignatureError as error:
+        advice = "name a repository's .pub file, in PEM, with --public-key"
+        raise InvalidInputError(f"{path} is no public key: {error.what}", advice=advice) from None
+    return pem

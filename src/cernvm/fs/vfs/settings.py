@@ -1,0 +1,13 @@
+"""What may be chosen about how a repository looks as a file system, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSettings:
+    """How entries are shown. Shape: `variables` fill in variant symlinks."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
