@@ -55,6 +55,20 @@ def test_what_was_committed_can_be_read(cache):
     assert content.pread(20_000, 100) == b""
 
 
+def test_small_content_that_is_put_can_be_read_at_once(cache):
+    content = cache.put_small(key(7), b"small")
+
+    assert content.pread(1, 100) == b"mall"
+    assert cache.open(key(7)).pread(0, 100) == b"small"
+
+
+def test_small_content_over_the_quota_is_readable_and_not_kept(cache):
+    content = cache.put_small(key(7), bytes(QUOTA + 1))
+
+    assert content.size_bytes == QUOTA + 1
+    assert not holds(cache, 7)
+
+
 def test_what_was_not_stored_is_not_there(cache):
     assert not holds(cache, 1)
 

@@ -8,7 +8,7 @@ its SQLite `index.py` and `owners.py`) and the twin `MemoryCache` (`memory.py`).
 from cernvm.fs.cache.breadcrumb import Breadcrumb, Breadcrumbs, DiskBreadcrumbs, MemoryBreadcrumbs
 from cernvm.fs.cache.disk import DiskCache
 from cernvm.fs.cache.memory import MemoryCache
-from cernvm.fs.cache.port import Cache, Content, ContentKey, Draft, Usage
+from cernvm.fs.cache.port import Cache, Content, ContentKey, Draft, Rank, Usage
 from cernvm.fs.cache.settings import (
     DEFAULT_QUOTA_BYTES,
     CacheSettings,
@@ -29,6 +29,7 @@ __all__ = [
     "Draft",
     "MemoryBreadcrumbs",
     "MemoryCache",
+    "Rank",
     "Usage",
     "open_breadcrumbs",
     "open_cache",

@@ -20,8 +20,9 @@ from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
 from cernvm.fs.cache.draft import FileContent, FileDraft
 from cernvm.fs.cache.index import Index, News, Settled, is_damage
+from cernvm.fs.cache.memory import MemoryContent
 from cernvm.fs.cache.owners import Owner, exclusive, remove_crashed
-from cernvm.fs.cache.port import Content, ContentKey, Draft, Usage
+from cernvm.fs.cache.port import Content, ContentKey, Draft, Rank, Usage
 
 SETTLE_EVERY_S = 5.0
 MAX_HELD = 256
@@ -84,7 +85,16 @@ class DiskCache:
             self._use(name)
         return self._hold(name, content)
 
-    def draft(self, key: ContentKey) -> Draft:
+    def put_small(self, key: ContentKey, data: bytes, *, rank: Rank = Rank.REGULAR) -> Content:
+        draft = self.draft(key, rank=rank)
+        try:
+            draft.write(data)
+            return draft.commit()
+        except SpaceError:
+            draft.discard()
+            return MemoryContent(data)
+
+    def draft(self, key: ContentKey, *, rank: Rank = Rank.REGULAR) -> Draft:  # noqa: ARG002
         with self._lock:
             self._drafts += 1
             number = self._drafts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cernvm.core.errors import SpaceError
-from cernvm.fs.cache.port import Content, ContentKey, Draft, Usage
+from cernvm.fs.cache.port import Content, ContentKey, Draft, Rank, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,13 @@ class MemoryCache:
                 self._contents.move_to_end(key.name)
             return content
 
-    def draft(self, key: ContentKey) -> Draft:
+    def put_small(self, key: ContentKey, data: bytes, *, rank: Rank = Rank.REGULAR) -> Content:  # noqa: ARG002
+        content = MemoryContent(data)
+        if len(data) <= self._quota_bytes:
+            self.admit(key.name, content)
+        return content
+
+    def draft(self, key: ContentKey, *, rank: Rank = Rank.REGULAR) -> Draft:  # noqa: ARG002
         return _MemoryDraft(self, key.name, self._quota_bytes)
 
     def pin(self, key: ContentKey) -> None:

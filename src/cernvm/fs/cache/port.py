@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,14 @@ class ContentKey:
         text = str(self.digest)
         suffix = ".plain" if self.compression is Compression.NONE else ""
         return f"{text[:2]}/{text[2:]}{suffix}"
+
+
+class Rank(IntEnum):
+    """What goes first when room is needed; within a rank the least recently used does."""
+
+    VOLATILE = 0  # of a repository that says its content is short-lived
+    AHEAD = 1  # fetched before anybody asked; its first reader makes it REGULAR
+    REGULAR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,15 @@ class Cache(Protocol):
     def open(self, key: ContentKey) -> Content | None:
         """The content, or None; counts as a use."""
 
-    def draft(self, key: ContentKey) -> Draft:
+    def draft(self, key: ContentKey, *, rank: Rank = Rank.REGULAR) -> Draft:
         """Begin to write content."""
+
+    def put_small(self, key: ContentKey, data: bytes, *, rank: Rank = Rank.REGULAR) -> Content:
+        """Take whole, verified content that is in memory already; it can be read at once.
+
+        Cheaper than a draft: it may be written later, many together, and be lost in a crash. Not for what must have a
+        path (catalogs). Errors: none; what cannot be written stays readable for whoever holds it.
+        """
 
     def pin(self, key: ContentKey) -> None:
         """Keep content from eviction until as many `unpin`s, or until this process ends."""

@@ -5,24 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cernvm.core.errors import InvalidInputError
 from cernvm.fs.cache.breadcrumb import Breadcrumbs, DiskBreadcrumbs
 from cernvm.fs.cache.disk import DiskCache
+from cernvm.fs.cache.memory import MemoryCache
 from cernvm.fs.cache.port import Cache
 
 DEFAULT_QUOTA_BYTES = 4_000_000_000
+KINDS = ("disk", "memory", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """Where content is kept and how much of it."""
+    """Where content is kept and how much of it.
+
+    `folder` is this user's own: content when `kind` is `disk`, always the breadcrumbs. `alien` names a further cache
+    folder, another user's, the original client's or one on a network share, which is asked before any server; with
+    `alien_writes` what is fetched goes there too. `kind` `none` keeps content only there.
+    """
 
     folder: Path
     quota_bytes: int = DEFAULT_QUOTA_BYTES
+    kind: str = "disk"
+    alien: Path | None = None
+    alien_writes: bool = False
+    # Others of this machine may read the content (never write it), naming the folder as their alien cache.
+    is_readable_by_all: bool = False
+    # What is left free on the partition for others; None: 2 %, at most 1 GB.
+    free_floor_bytes: int | None = None
 
 
 def open_cache(settings: CacheSettings) -> Cache:
-    """The cache; the caller closes it. Errors: `SpaceError` when it cannot be used."""
-    return DiskCache(settings.folder, quota_bytes=settings.quota_bytes)
+    """The cache; the caller closes it.
+
+    Errors: `SpaceError` when it cannot be used, `InvalidInputError` for an unknown kind.
+    """
+    match settings.kind:
+        case "disk":
+            return DiskCache(settings.folder, quota_bytes=settings.quota_bytes)
+        case "memory":
+            return MemoryCache(quota_bytes=settings.quota_bytes)
+    raise InvalidInputError(
+        f"{settings.kind!r} is no kind of cache", advice=f"choose one of {', '.join(KINDS)}"
+    )
 
 
 def open_breadcrumbs(settings: CacheSettings) -> Breadcrumbs:
