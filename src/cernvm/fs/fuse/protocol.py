@@ -36,6 +36,8 @@ _U32 = struct.Struct("=I")
 _U64 = struct.Struct("=Q")
 _SIZE_ANSWER = struct.Struct("=II")
 
+RESENT_BIT = 1 << 63  # in the number of a request that the kernel sends again
+
 _BLOCK_BYTES = 4096
 _SECTOR_BYTES = 512
 _NS_PER_S = 1_000_000_000
@@ -79,6 +81,7 @@ class InitFlag(enum.IntFlag):
     NO_OPENDIR_SUPPORT = 1 << 24
     EXPLICIT_INVAL_DATA = 1 << 25
     INIT_EXT = 1 << 30
+    HAS_RESEND = 1 << 39
 
 
 class OpenFlag(enum.IntFlag):
@@ -94,6 +97,7 @@ class Notice(enum.IntEnum):
 
     INVAL_INODE = 2
     INVAL_ENTRY = 3
+    RESEND = 7
     INC_EPOCH = 8
 
 
