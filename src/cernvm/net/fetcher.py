@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ from cernvm.core.errors import (
 from cernvm.core.log import fields
 from cernvm.net.chain import Chain
 from cernvm.net.failover import Journey, Outcome, Standing, outcome_of
-from cernvm.net.port import Answer, Attempt, Exchange, Fetcher, Sink, Traffic
+from cernvm.net.link import Link
+from cernvm.net.port import Answer, Attempt, Exchange, Fetcher, Sink, Traffic, Want
+from cernvm.net.terms import Credentials, Terms, Urgency
 
 MAX_REPEAT_WAIT_S = 0.5
 
@@ -48,18 +51,24 @@ class ChainFetcher:
         limit_bytes: int,
         deadline: Deadline,
         on_attempt: Callable[[Attempt], None] | None = None,
+        urgency: Urgency = Urgency.FOREGROUND,
+        byte_range: tuple[int, int] | None = None,
+        credentials: Credentials | None = None,
     ) -> T:
+        terms = Terms(urgency, byte_range, credentials)
         journey: Journey | None = self._standing.journey(self._chain, self._clock.monotonic())
         refusal: CvmError | None = None
         failure: CvmError = DeadlineError(f"fetching {path}", after_s=deadline.budget_s)
         while journey is not None and not deadline.has_passed:
             started = self._clock.monotonic()
-            ended = self._try(journey, path, open_sink, limit_bytes, deadline)
-            self._note(journey, path, ended, started, on_attempt)
+            ended = self._try(journey, path, open_sink, limit_bytes, deadline, terms)
+            self._note(journey, path, ended, started, on_attempt, terms)
             if not isinstance(ended, _Failure):
                 self._arrive(journey)
                 return ended
             failure = ended.error
+            if terms.in_background:
+                raise failure
             if isinstance(failure, TrustError | FormatError):
                 refusal = failure
             journey = journey.after(ended.outcome)
@@ -76,14 +85,18 @@ class ChainFetcher:
         open_sink: Callable[[], Sink[T]],
         limit_bytes: int,
         deadline: Deadline,
+        terms: Terms,
     ) -> T | _Failure:
         route = journey.route
         url = f"{route.host}/{path}"
+        if terms.credentials is not None and not route.host.startswith("https://"):
+            return _Failure(HostError(url, "credentials are sent over https only"), Outcome.HOST)
         try:
-            with self._exchange.get(
-                route, path, no_cache=journey.no_cache, deadline=deadline
-            ) as answer:
+            asked = replace(terms, no_cache=True) if journey.no_cache else terms
+            with self._exchange.get(route, path, deadline=deadline, terms=asked) as answer:
                 blamed = outcome_of(answer.status, answer.headers, via_proxy=route.via_proxy)
+                if terms.byte_range is not None and _brings(answer, terms.byte_range):
+                    blamed = None
                 if blamed is not None:
                     error = HostError(url, _reason(answer.status), status=answer.status)
                     return _Failure(error, blamed)
@@ -121,6 +134,7 @@ class ChainFetcher:
         ended: object,
         started: float,
         on_attempt: Callable[[Attempt], None] | None,
+        terms: Terms,
     ) -> None:
         took_s = self._clock.monotonic() - started
         failed = isinstance(ended, _Failure)
@@ -130,10 +144,12 @@ class ChainFetcher:
             self._traffic = replace(
                 self._traffic,
                 requests=self._traffic.requests + 1,
-                failures=self._traffic.failures + failed,
+                failures=self._traffic.failures + (failed and not terms.in_background),
                 busy_s=self._traffic.busy_s + took_s,
             )
-        if failed:
+        if failed and terms.in_background:
+            log.debug("fetch.not_ahead", extra=fields(url=url, proxy=proxy, error=reason))
+        elif failed:
             log.warning("fetch.failed", extra=fields(url=url, proxy=proxy, error=reason))
         if on_attempt is not None:
             on_attempt(Attempt(url, proxy, reason, took_s))
@@ -153,6 +169,23 @@ class ChainFetcher:
 
     def _wait_before_repeat(self, deadline: Deadline) -> None:
         self._clock.sleep(min(random.uniform(0, MAX_REPEAT_WAIT_S), deadline.remaining_s))
+
+    def fetch_many(self, wants: Sequence[Want[T]], *, deadline: Deadline) -> Iterator[T | CvmError]:
+        for want in wants:
+            try:
+                yield self.fetch_into(
+                    want.path,
+                    want.open_sink,
+                    limit_bytes=want.limit_bytes,
+                    deadline=deadline,
+                    urgency=Urgency.BACKGROUND,
+                )
+            except CvmError as error:
+                yield error
+
+    @property
+    def link(self) -> Link:
+        return self._exchange.link
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -178,6 +211,15 @@ class _Failure:
 
     error: CvmError
     outcome: Outcome
+
+
+def _brings(answer: Answer, byte_range: tuple[int, int]) -> bool:
+    """Whether an answer holds exactly the bytes that were asked for; the length of the whole is not our business."""
+    first, last = byte_range
+    shape = re.fullmatch(
+        r"bytes (\d+)-(\d+)/(?:\d+|\*)", answer.headers.get("content-range", "")[:80]
+    )
+    return answer.status == 206 and shape is not None and shape.groups() == (str(first), str(last))
 
 
 def _announced_bytes(answer: Answer) -> int:

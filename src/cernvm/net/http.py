@@ -18,9 +18,10 @@ from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError, HostError
 from cernvm.net.connection import Connection, SecureConnection, Timing
 from cernvm.net.failover import Route
+from cernvm.net.lanes import MAX_BACKGROUND, MAX_CONNECTIONS, Lanes
+from cernvm.net.link import Link
 from cernvm.net.resolve import Resolver
-
-MAX_CONNECTIONS = 16
+from cernvm.net.terms import PLAIN, Terms
 
 _HEADERS = {"User-Agent": "cernvm", "Accept": "*/*", "Accept-Encoding": "identity"}
 _PART_BYTES = 128 * 1024
@@ -31,10 +32,14 @@ class HttpExchange:
     """GETs over HTTP and HTTPS (system CAs), through a proxy where the route names one."""
 
     def __init__(
-        self, *, timing: Timing | None = None, max_connections: int = MAX_CONNECTIONS
+        self,
+        *,
+        timing: Timing | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        max_background: int = MAX_BACKGROUND,
     ) -> None:
         self._timing = timing or Timing()
-        self._slots = threading.BoundedSemaphore(max_connections)
+        self._lanes = Lanes(max_connections, max_background)
         self._idle: dict[tuple[str, str], list[Connection]] = {}
         self._lock = threading.Lock()
         self._resolver = Resolver()
@@ -42,39 +47,40 @@ class HttpExchange:
 
     @contextmanager
     def get(
-        self, route: Route, path: str, *, no_cache: bool, deadline: Deadline
+        self, route: Route, path: str, *, deadline: Deadline, terms: Terms = PLAIN
     ) -> Iterator[HttpAnswer]:
         url = f"{route.host}/{path}"
-        if not self._slots.acquire(timeout=deadline.remaining_s):
-            raise DeadlineError(
-                f"waiting for a free connection to {url}", after_s=deadline.budget_s
-            )
-        try:
-            connection, answer = self._ask(route, url, no_cache=no_cache, deadline=deadline)
+        with self._lanes.lane(terms, deadline) as is_mine:
+            if not is_mine:
+                action = f"waiting for a free connection to {url}"
+                raise DeadlineError(action, after_s=deadline.budget_s)
+            connection, answer = self._ask(route, url, terms=terms, deadline=deadline)
             try:
                 yield answer
             finally:
                 self._give_back(route, connection, answer)
-        finally:
-            self._slots.release()
+
+    @property
+    def link(self) -> Link:
+        return self._lanes.link
 
     def _ask(
-        self, route: Route, url: str, *, no_cache: bool, deadline: Deadline
+        self, route: Route, url: str, *, terms: Terms, deadline: Deadline
     ) -> tuple[Connection, HttpAnswer]:
         """Send the request on an idle connection; a server may just then have closed it, so a new one follows."""
         idle = self._take_idle(route)
         if idle is not None:
             try:
-                return idle, self._ask_on(idle, url, no_cache=no_cache, deadline=deadline)
+                return idle, self._ask_on(idle, url, terms=terms, deadline=deadline)
             except HostError:
                 pass
         new = self._new_connection(route)
-        return new, self._ask_on(new, url, no_cache=no_cache, deadline=deadline)
+        return new, self._ask_on(new, url, terms=terms, deadline=deadline)
 
     def _ask_on(
-        self, connection: Connection, url: str, *, no_cache: bool, deadline: Deadline
+        self, connection: Connection, url: str, *, terms: Terms, deadline: Deadline
     ) -> HttpAnswer:
-        headers = _HEADERS | _NO_CACHE if no_cache else _HEADERS
+        headers = _headers_of(terms)
         connection.watch.begin(deadline)
         answer = None
         try:
@@ -181,6 +187,17 @@ def _host_errors(url: str, timing: Timing) -> Iterator[None]:
         raise HostError(url, f"this is no HTTP server: {reason}") from error
     except OSError as error:
         raise HostError(url, (error.strerror or str(error)).lower()) from error
+
+
+def _headers_of(terms: Terms) -> Mapping[str, str]:
+    headers = _HEADERS
+    if terms.no_cache:
+        headers = headers | _NO_CACHE
+    if terms.byte_range is not None:
+        headers = headers | {"Range": "bytes={}-{}".format(*terms.byte_range)}
+    if terms.credentials is not None and terms.credentials.bearer_token:
+        headers = headers | {"Authorization": f"Bearer {terms.credentials.bearer_token}"}
+    return headers
 
 
 def _origin(route: Route) -> tuple[str, str]:

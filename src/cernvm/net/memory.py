@@ -11,6 +11,8 @@ from enum import Enum
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError, HostError
 from cernvm.net.failover import Route
+from cernvm.net.link import Link
+from cernvm.net.terms import PLAIN, Terms
 
 
 class Fault(Enum):
@@ -39,10 +41,10 @@ class MemoryExchange:
 
     @contextmanager
     def get(
-        self, route: Route, path: str, *, no_cache: bool, deadline: Deadline
+        self, route: Route, path: str, *, deadline: Deadline, terms: Terms = PLAIN
     ) -> Iterator[MemoryAnswer]:
         with self._lock:
-            self.requests.append((route, path, no_cache))
+            self.requests.append((route, path, terms.no_cache))
         url = f"{route.host}/{path}"
         fault = self.faults.get((route.host, path)) or self.faults.get((route.host, ""))
         if fault is Fault.REFUSED or route.host not in self.documents:
@@ -53,10 +55,15 @@ class MemoryExchange:
         body = self.documents[route.host].get(path)
         if fault is Fault.BROKEN or body is None:
             yield MemoryAnswer(url, 500 if fault is Fault.BROKEN else 404, b"")
-        elif fault is Fault.FLIPPED or (fault is Fault.STALE and not no_cache):
+        elif fault is Fault.FLIPPED or (fault is Fault.STALE and not terms.no_cache):
             yield MemoryAnswer(url, 200, _flip(body))
         else:
-            yield MemoryAnswer(url, 200, body, is_cut=fault is Fault.CUT)
+            yield MemoryAnswer(url, 200, body, is_cut=fault is Fault.CUT).ranged(terms.byte_range)
+
+    @property
+    def link(self) -> Link:
+        """Memory has no link to measure."""
+        return Link()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -70,10 +77,22 @@ class MemoryAnswer:
     status: int
     body: bytes
     is_cut: bool = False
+    content_range: str = ""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {"content-length": str(len(self.body))}
+        headers = {"content-length": str(len(self.body))}
+        return headers | {"content-range": self.content_range} if self.content_range else headers
+
+    def ranged(self, wanted: tuple[int, int] | None) -> MemoryAnswer:
+        """Only the bytes that were asked for, if some were."""
+        if wanted is None:
+            return self
+        first, last = wanted[0], min(wanted[1], len(self.body) - 1)
+        if first > last:
+            return MemoryAnswer(self.url, 416, b"")
+        text = f"bytes {first}-{last}/{len(self.body)}"
+        return MemoryAnswer(self.url, 206, self.body[first : last + 1], self.is_cut, text)
 
     def parts(self) -> Iterator[bytes]:
         if self.is_cut:

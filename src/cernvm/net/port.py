@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from cernvm.core.clock import Deadline
+from cernvm.core.errors import CvmError
 from cernvm.net.failover import Route
+from cernvm.net.link import Link
+from cernvm.net.terms import PLAIN, Credentials, Terms, Urgency
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -50,6 +53,15 @@ class Sink(Protocol[T_co]):
         """Let go of what was written; what `finish` gave stays."""
 
 
+@dataclass(frozen=True, slots=True)
+class Want(Generic[T]):
+    """One of many documents fetched ahead."""
+
+    path: str
+    open_sink: Callable[[], Sink[T]]
+    limit_bytes: int
+
+
 class Fetcher(Protocol):
     """Fetches a path below a repository's root from whichever mirror has it. Concurrency: safe from any thread."""
 
@@ -61,12 +73,25 @@ class Fetcher(Protocol):
         limit_bytes: int,
         deadline: Deadline,
         on_attempt: Callable[[Attempt], None] | None = None,
+        urgency: Urgency = Urgency.FOREGROUND,
+        byte_range: tuple[int, int] | None = None,
+        credentials: Credentials | None = None,
     ) -> T:
         """Fetch `path` into a fresh sink per attempt, until one accepts.
 
-        A refused body is asked for once more past all caches, then from the next mirror.
+        A refused body is asked for once more past all caches, then from the next mirror. In the background a document
+        is asked for once, on the route that works now, and no host is blamed for what comes of it.
+        `byte_range`: only these bytes (first, last) go into the sink; a host that sends others is passed by.
+        `credentials` go to hosts with https only.
         Errors: the `TrustError` or `FormatError` of a refused answer if there was one, else `DeadlineError` or
         `HostError`; anything else that a sink raises (a full disk) ends the attempts at once.
+        """
+
+    def fetch_many(self, wants: Sequence[Want[T]], *, deadline: Deadline) -> Iterator[T | CvmError]:
+        """Fetch ahead, in the background: for each want in its order what its sink gave, or why there is nothing.
+
+        Much cheaper than as many single requests: they share one connection and its round trips. The iterator must be
+        used up or closed; at most one thread may use it.
         """
 
     @property
@@ -76,6 +101,10 @@ class Fetcher(Protocol):
     @property
     def proxy(self) -> str:
         """The proxy in use, or `DIRECT`."""
+
+    @property
+    def link(self) -> Link:
+        """What the way to the hosts is like, as far as it was measured."""
 
     @property
     def traffic(self) -> Traffic:
@@ -104,13 +133,17 @@ class Exchange(Protocol):
     """One GET on one route. Concurrency: safe from any thread."""
 
     def get(
-        self, route: Route, path: str, *, no_cache: bool, deadline: Deadline
+        self, route: Route, path: str, *, deadline: Deadline, terms: Terms = PLAIN
     ) -> AbstractContextManager[Answer]:
         """Ask; the answer must be read within the context.
 
         Errors: `HostError` with status 0 for a connection that cannot be made or breaks, `DeadlineError` for a host
         that is silent or too slow, long before `deadline` perhaps.
         """
+
+    @property
+    def link(self) -> Link:
+        """What was measured of the way to the hosts."""
 
     def close(self) -> None:
         """Close idle connections."""

@@ -20,13 +20,13 @@ class SlowExchange(MemoryExchange):
     wait_s = 0.2
     is_silent_once = False
 
-    def get(self, route, path, *, no_cache, deadline):
+    def get(self, route, path, *, deadline, **terms):
         if self.is_silent_once:
             self.is_silent_once = False
             time.sleep(deadline.remaining_s)
             raise DeadlineError(path, after_s=1)
         time.sleep(self.wait_s)
-        return super().get(route, path, no_cache=no_cache, deadline=deadline)
+        return super().get(route, path, deadline=deadline, **terms)
 
 
 def slow_client(files):
