@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class AheadSettings:
+    """What may be fetched before a reader asks for it.
+
+    Shape: `quota_share` is the part of the cache's quota that may hold what nobody has asked for yet.
+    Units: `larder_bytes` bounds what waits in memory, as stored.
+    """
+
+    read_ahead: bool = True
+    packs: bool = True
+    profiles: bool = True
+    larder_bytes: int = 16 << 20
+    quota_share: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,3 +26,4 @@ class ReaderSettings:
     """What vouches for a repository, and how it is read. Shape: `public_keys` are PEM files, any may vouch."""
 
     public_keys: tuple[Path, ...]
+    ahead: AheadSettings = field(default_factory=AheadSettings)
