@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cernvm.core.errors import ConfigError
 from cernvm.fs.fuse.memory import MemoryAttributes
 from cernvm.fs.fuse.mountinfo import parse_mountinfo
-from cernvm.fs.fuse.negotiate import WISHES, agree
+from cernvm.fs.fuse.negotiate import agree
 from cernvm.fs.fuse.protocol import (
     InitFlag,
     InitRequest,
@@ -27,6 +28,7 @@ from cernvm.fs.fuse.protocol import (
     parse_request,
     parse_xattr,
 )
+from cernvm.fs.fuse.settings import KernelSettings
 from cernvm.fs.fuse.values import Validity
 
 LOOKUP_OF_ABC = bytes.fromhex(
@@ -120,17 +122,29 @@ def test_the_second_word_of_flags_counts_only_when_announced():
 def test_only_what_the_kernel_offers_is_agreed():
     offered = InitFlag.NO_OPEN_SUPPORT | InitFlag.MAX_PAGES | 1 << 37
 
-    agreed = agree(InitRequest(7, 45, 131072, offered))
+    agreed = agree(InitRequest(7, 45, 131072, offered), KernelSettings(opening="no-open"))
 
     assert agreed.flags == InitFlag.NO_OPEN_SUPPORT | InitFlag.MAX_PAGES
-    assert agreed.flags & ~WISHES == 0
     assert agreed.max_readahead_bytes == 131072
     assert len(pack_init(agreed)) == 64
 
 
+def test_passing_reads_through_and_not_opening_at_all_exclude_each_other():
+    offered = InitFlag.NO_OPEN_SUPPORT | InitFlag.PASSTHROUGH
+
+    agreed = agree(InitRequest(7, 45, 0, offered), KernelSettings(opening="passthrough"))
+
+    assert (agreed.flags, agreed.max_stack_depth) == (InitFlag.PASSTHROUGH, 1)
+
+
+def test_a_way_of_opening_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="keep-cache"):
+        KernelSettings(opening="keep")
+
+
 def test_a_kernel_older_than_the_protocol_we_know_is_refused():
     with pytest.raises(ValueError, match=r"7\.22"):
-        agree(InitRequest(7, 22, 0, 0))
+        agree(InitRequest(7, 22, 0, 0), KernelSettings())
 
 
 def test_mount_tables_are_read_with_their_escapes_and_optional_fields():

@@ -52,6 +52,7 @@ _NESTED_ROOT = int(EntryFlag.NESTED_ROOT)
 _CHUNKED = int(EntryFlag.CHUNKED)
 _EXTERNAL = int(EntryFlag.EXTERNAL)
 _HIDDEN = int(EntryFlag.HIDDEN)
+_DIRECT_IO = int(EntryFlag.DIRECT_IO)
 _KIND_BITS = 0x1D  # directory, file, symlink, special
 _KIND_OF_FLAGS = {int(kind.value): kind for kind in EntryKind}
 _KIND_OF_MODE = {
@@ -139,6 +140,11 @@ class Entry:
     def is_hidden(self) -> bool:
         """Whether listings leave it out; looking it up by name finds it."""
         return self.flags & _HIDDEN != 0
+
+    @property
+    def is_direct_io(self) -> bool:
+        """Whether its publisher wants the kernel to keep none of its pages."""
+        return self.flags & _DIRECT_IO != 0
 
     @property
     def is_device(self) -> bool:

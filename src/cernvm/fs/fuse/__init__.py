@@ -2,8 +2,9 @@
 
 Values: `values.py`; bytes: `protocol.py`. Port: `Operations` (`operations.py`), what a read-only file system answers;
 its twin in memory is `MemoryTree`. Flow: `attach` (`mountpoint.py`) mounts and gives a descriptor, `Session.serve`
-(`session.py`) reads requests from it, `answers.py` turns each into a verb of the port and back, `workers.py` waits for
-what is not at hand, `Notifier` tells the kernel what changed. `mountinfo.py` reads the table of mounts.
+(`session.py`) reads requests from it, `answers.py` turns each into a verb of the port and back, `opening.py` decides how
+the kernel reads an open file, `workers.py` waits for what is not at hand, `Notifier` tells the kernel what changed.
+`mountinfo.py` reads the table of mounts.
 """
 
 from cernvm.fs.fuse.memory import MemoryNode, MemoryTree
@@ -13,11 +14,12 @@ from cernvm.fs.fuse.notify import Notifier
 from cernvm.fs.fuse.operations import Child, MustWaitError, Operations, Patience
 from cernvm.fs.fuse.protocol import ROOT_INODE
 from cernvm.fs.fuse.session import Session
-from cernvm.fs.fuse.settings import READER_DEADLINE_S, KernelSettings
+from cernvm.fs.fuse.settings import OPENINGS, READER_DEADLINE_S, KernelSettings
 from cernvm.fs.fuse.values import Attributes, Space, Validity
 
 __all__ = [
     "KIND",
+    "OPENINGS",
     "READER_DEADLINE_S",
     "ROOT_INODE",
     "Attributes",

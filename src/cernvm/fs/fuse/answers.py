@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cernvm.fs.fuse.opening import OpenFiles
 from cernvm.fs.fuse.operations import Operations, Patience
 from cernvm.fs.fuse.protocol import (
     ROOT_INODE,
@@ -34,10 +35,11 @@ OF_ROOT = Validity(entry_s=0, attributes_s=1, negative_s=0)
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What holds for a whole mount: the flags of INIT, and how long the kernel may remember."""
+    """What holds for a whole mount: the flags of INIT, how long the kernel may remember, and what is open."""
 
     flags: int
     validity: Validity
+    files: OpenFiles
 
 
 class Answer(NamedTuple):
@@ -85,11 +87,9 @@ def _readlink(
 
 
 def _open(
-    _operations: Operations, agreement: Agreement, _request: Request, _patience: Patience
+    operations: Operations, agreement: Agreement, request: Request, _patience: Patience
 ) -> Answer:
-    if agreement.flags & InitFlag.NO_OPEN_SUPPORT:
-        raise OSError(errno.ENOSYS, "open files have no state")
-    return Answer(pack_open(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH))
+    return Answer(agreement.files.open(operations, request.inode))
 
 
 def _opendir(
@@ -101,6 +101,13 @@ def _opendir(
 
 
 def _release(
+    _operations: Operations, agreement: Agreement, request: Request, _patience: Patience
+) -> Answer:
+    agreement.files.release(request.inode)
+    return Answer(b"")
+
+
+def _releasedir(
     _operations: Operations, _agreement: Agreement, _request: Request, _patience: Patience
 ) -> Answer:
     return Answer(b"")
@@ -190,6 +197,6 @@ _RESPONSES: dict[int, Callable[[Operations, Agreement, Request, Patience], Answe
     Opcode.LISTXATTR: _listxattr,
     Opcode.OPENDIR: _opendir,
     Opcode.READDIR: _readdir,
-    Opcode.RELEASEDIR: _release,
+    Opcode.RELEASEDIR: _releasedir,
     Opcode.READDIRPLUS: _readdirplus,
 }

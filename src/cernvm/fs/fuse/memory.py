@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from pathlib import Path
 
 from cernvm.fs.fuse.operations import Child, Patience
 from cernvm.fs.fuse.protocol import ROOT_INODE
@@ -17,7 +18,10 @@ from cernvm.fs.fuse.values import Space
 
 @dataclass(frozen=True, slots=True)
 class MemoryNode:
-    """A file, directory or symbolic link by its `mode`; `content` is a file's bytes or a link's target."""
+    """A file, directory or symbolic link by its `mode`; `content` is a file's bytes or a link's target.
+
+    Shape: `backing` is a file with the same content, if there is one.
+    """
 
     mode: int
     content: bytes = b""
@@ -26,6 +30,8 @@ class MemoryNode:
     gid: int = 0
     rdev: int = 0
     mtime_ns: int = 0
+    is_uncached: bool = False
+    backing: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,13 @@ class MemoryTree:
 
     def read(self, inode: int, offset: int, size_bytes: int, patience: Patience) -> bytes:  # noqa: ARG002
         return self._node(inode).content[offset : offset + size_bytes]
+
+    def is_uncached(self, inode: int) -> bool:
+        return self._node(inode).is_uncached
+
+    def backing(self, inode: int) -> int | None:
+        path = self._node(inode).backing
+        return None if path is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
         try:

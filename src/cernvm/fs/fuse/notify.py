@@ -15,13 +15,14 @@ from cernvm.fs.fuse.protocol import Notice, format_notice, pack_inval_entry, pac
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """The way from a server to the kernel on the descriptor of its mount."""
+    """The way from a server to the kernel on the descriptor of its mount; without epochs as before Linux 6.16."""
 
     descriptor: int
+    has_epochs: bool = True
 
     def increment_epoch(self) -> bool:
         """Have the kernel ask again for every name it knows; False where it cannot (before Linux 6.16)."""
-        return self._send(Notice.INC_EPOCH)
+        return self.has_epochs and self._send(Notice.INC_EPOCH)
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         """Forget one name, known or known to be absent."""

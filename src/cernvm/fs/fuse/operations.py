@@ -55,6 +55,12 @@ class Operations(Protocol):
     def read(self, inode: int, offset: int, size_bytes: int, patience: Patience) -> bytes:
         """The bytes of a file from `offset` on; fewer than asked for only at its end."""
 
+    def is_uncached(self, inode: int) -> bool:
+        """Whether the kernel must keep no pages of a file; always at hand."""
+
+    def backing(self, inode: int) -> int | None:
+        """A descriptor, which the caller closes, of a file that is the whole content; None where none is at hand."""
+
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:
         """The value of an extended attribute; `OSError(ENODATA)` if there is none."""
 

@@ -11,6 +11,7 @@ import enum
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cernvm.fs.fuse.values import Attributes, Space, Validity
 
@@ -81,15 +82,19 @@ class InitFlag(enum.IntFlag):
     NO_OPENDIR_SUPPORT = 1 << 24
     EXPLICIT_INVAL_DATA = 1 << 25
     INIT_EXT = 1 << 30
+    DIRECT_IO_ALLOW_MMAP = 1 << 36
+    PASSTHROUGH = 1 << 37
     HAS_RESEND = 1 << 39
 
 
 class OpenFlag(enum.IntFlag):
     """What an answer to OPEN or OPENDIR allows the kernel to do."""
 
+    DIRECT_IO = 1 << 0
     KEEP_CACHE = 1 << 1
     CACHE_DIR = 1 << 3
     NOFLUSH = 1 << 5
+    PASSTHROUGH = 1 << 7
 
 
 class Notice(enum.IntEnum):
@@ -101,8 +106,7 @@ class Notice(enum.IntEnum):
     INC_EPOCH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One message of the kernel; `pid` is the thread that asks, 0 when it lives outside our PID namespace."""
 
     opcode: int
@@ -135,6 +139,7 @@ class InitAnswer:
     congestion_threshold: int
     max_write_bytes: int
     max_pages: int
+    max_stack_depth: int = 0
 
 
 def parse_request(message: bytes) -> Request:
@@ -184,7 +189,7 @@ def pack_init(answer: InitAnswer) -> bytes:
         answer.max_pages,
         0,
         answer.flags >> 32,
-        0,
+        answer.max_stack_depth,
         0,
     )
 
@@ -245,9 +250,9 @@ def pack_attributes(found: Attributes, validity: Validity) -> bytes:
     return _ATTRIBUTES_ANSWER.pack(seconds, nanoseconds, 0, *_words(found))
 
 
-def pack_open(handle: int, flags: int) -> bytes:
-    """The answer to OPEN and OPENDIR."""
-    return _OPEN_ANSWER.pack(handle, flags, 0)
+def pack_open(handle: int, flags: int, backing: int = 0) -> bytes:
+    """The answer to OPEN and OPENDIR; `backing` is the kernel's number of a passthrough's file."""
+    return _OPEN_ANSWER.pack(handle, flags, backing)
 
 
 def pack_directory_entry(inode: int, name: bytes, mode: int, next_offset: int) -> bytes:

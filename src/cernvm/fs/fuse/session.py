@@ -19,6 +19,7 @@ from cernvm.core.clock import Deadline
 from cernvm.core.log import fields
 from cernvm.fs.fuse.answers import Agreement, Answer, answer
 from cernvm.fs.fuse.negotiate import EPOCH_MINOR, MAX_WRITE_BYTES, agree
+from cernvm.fs.fuse.opening import OpenFiles
 from cernvm.fs.fuse.operations import MustWaitError, Operations, Patience
 from cernvm.fs.fuse.protocol import (
     ANSWER_HEAD,
@@ -66,9 +67,10 @@ class Session:
     ) -> None:
         self._descriptor = descriptor
         self._operations = operations
-        self._agreement = Agreement(0, validity)
+        self._settings = settings or KernelSettings()
+        self._agreement = Agreement(0, validity, OpenFiles(descriptor, 0, self._settings))
         self._validity_without_epochs = validity_without_epochs or validity
-        self._reader_deadline_s = (settings or KernelSettings()).reader_deadline_s
+        self._reader_deadline_s = self._settings.reader_deadline_s
         self._workers = Workers(waiting_threads)
         # Requests that some thread still owes an answer. Whoever takes a number out answers it; `pop` is atomic.
         self._owed: dict[int, Request] = {}
@@ -108,13 +110,14 @@ class Session:
 
     def _start(self, request: Request) -> None:
         try:
-            agreed = agree(parse_init(request.body))
+            agreed = agree(parse_init(request.body), self._settings)
         except ValueError:
             self._send(request, format_refusal(request.number, errno.EPROTO), b"")
             raise
-        has_epochs = agreed.minor >= EPOCH_MINOR
+        has_epochs = self._settings.epochs and agreed.minor >= EPOCH_MINOR
         validity = self._agreement.validity if has_epochs else self._validity_without_epochs
-        self._agreement = Agreement(agreed.flags, validity)
+        files = OpenFiles(self._descriptor, agreed.flags, self._settings)
+        self._agreement = Agreement(agreed.flags, validity, files)
         log.info("fuse.started", extra=fields(minor=agreed.minor, flags=hex(agreed.flags)))
         self._deliver(request, Answer(pack_init(agreed)))
 

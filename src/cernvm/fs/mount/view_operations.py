@@ -95,6 +95,14 @@ class ViewOperations:
         with self._unless_failed("read", inode):
             return self._view.read(inode, offset, size_bytes, patience)
 
+    @_with_errno
+    def is_uncached(self, inode: int) -> bool:
+        return self._view.is_uncached(inode)
+
+    @_with_errno
+    def backing(self, inode: int) -> int | None:
+        return self._view.backing(inode)
+
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
         value = self._xattr_if_any(inode, name)
         if value is None:

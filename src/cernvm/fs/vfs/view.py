@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -130,6 +131,30 @@ class View:
         )
         assert data is not None
         return data
+
+    def is_uncached(self, inode: int) -> bool:
+        """Whether a file's publisher wants nobody to keep its pages (direct I/O)."""
+        return self._inodes.node(inode).entry.is_direct_io
+
+    def backing(self, inode: int) -> int | None:
+        """A descriptor, which the caller closes, of a cached file that is the whole content; None where there is none.
+
+        It stays right as long as it is held: content is replaced by name, never in place.
+        """
+        node = self._inodes.node(inode)
+        if node.entry.kind is not EntryKind.FILE or len(pieces := node.content()) != 1:
+            return None
+        content = self._repository.objects.cached(pieces[0].key, pieces[0].size_bytes)
+        if content is None or content.path is None:
+            return None
+        try:
+            descriptor = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        if os.fstat(descriptor).st_size != pieces[0].size_bytes:
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def xattr_names(self, inode: int) -> Sequence[bytes]:
         """Stored extended attributes, and on the root the magic ones."""

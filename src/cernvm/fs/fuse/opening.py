@@ -1,0 +1,106 @@
+"""What happens when a program opens a file: nothing, or a choice of how the kernel reads it while it is open.
+
+`no-open` tells the kernel once that opening means nothing; it never asks again, which excludes the other choices for
+the whole mount. Else each file is read in one of three ways while it is open: from the kernel's kept pages; past them
+(direct I/O), where its publisher asked for that; or straight from the cache's file (passthrough), where the kernel and
+the rights allow it. One inode is read in one way at a time: the kernel refuses to mix passthrough with kept pages.
+Source: docs/decisions/kernel-caching.md; Documentation/filesystems/fuse-passthrough.rst of the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import struct
+from dataclasses import dataclass
+
+from cernvm.core.log import fields
+from cernvm.fs.fuse.operations import Operations
+from cernvm.fs.fuse.protocol import InitFlag, OpenFlag, pack_open
+from cernvm.fs.fuse.settings import KernelSettings
+
+_BACKING_OPEN = 0x4010_E501  # _IOW(229, 1, struct fuse_backing_map)
+_BACKING_CLOSE = 0x4004_E502  # _IOW(229, 2, u32)
+_BACKING_MAP = struct.Struct("=iIQ")
+_NUMBER = struct.Struct("=I")
+_CACHED = int(OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH)
+_DIRECT = int(OpenFlag.DIRECT_IO | OpenFlag.NOFLUSH)
+_THROUGH = int(OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Open:
+    """One inode that is open `count` times; `backing` is the kernel's number of the file it passes reads to, or 0."""
+
+    flags: int
+    backing: int
+    count: int = 0
+
+
+class OpenFiles:
+    """The files that programs hold open on one mount. Concurrency: the session's loop only."""
+
+    def __init__(self, descriptor: int, flags: int, settings: KernelSettings) -> None:
+        self._descriptor = descriptor
+        self._settings = settings
+        self._is_free = bool(flags & InitFlag.NO_OPEN_SUPPORT)
+        self._may_pass = bool(flags & InitFlag.PASSTHROUGH)
+        self._open: dict[int, _Open] = {}
+
+    def open(self, operations: Operations, inode: int) -> bytes:
+        """The answer to OPEN. Errors: `OSError(ENOSYS)` where opening means nothing, as the kernel wants to hear it."""
+        if self._is_free:
+            raise OSError(errno.ENOSYS, "open files have no state")
+        held = self._open.get(inode)
+        if held is None:
+            held = self._begin(operations, inode)
+            self._open[inode] = held
+        held.count += 1
+        return pack_open(0, held.flags, held.backing)
+
+    def release(self, inode: int) -> None:
+        """One opener less; with the last one the kernel's file goes."""
+        held = self._open.get(inode)
+        if held is None:
+            return
+        held.count -= 1
+        if held.count <= 0:
+            del self._open[inode]
+            if held.backing:
+                self._ioctl(_BACKING_CLOSE, _NUMBER.pack(held.backing))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _begin(self, operations: Operations, inode: int) -> _Open:
+        if operations.is_uncached(inode):
+            return _Open(_DIRECT, 0)
+        backing = self._pass_through(operations, inode) if self._may_pass else 0
+        return _Open(_THROUGH, backing) if backing else _Open(_CACHED, 0)
+
+    def _pass_through(self, operations: Operations, inode: int) -> int:
+        """The kernel's number of an inode's file; 0 where reads have to come to us."""
+        descriptor = operations.backing(inode)
+        if descriptor is None:
+            return 0
+        try:
+            if os.fstat(descriptor).st_size < self._settings.passthrough_from_bytes:
+                return 0
+            return self._ioctl(_BACKING_OPEN, _BACKING_MAP.pack(descriptor, 0, 0))
+        finally:
+            os.close(descriptor)
+
+    def _ioctl(self, request: int, argument: bytes) -> int:
+        """What the kernel answers; 0 when it refuses, for good where the right or the ability is missing."""
+        try:
+            # a buffer that may be changed makes `ioctl` return the number
+            return fcntl.ioctl(self._descriptor, request, bytearray(argument), True)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTTY):
+                self._may_pass = False
+            log.info("passthrough.refused", extra=fields(error=error.strerror))
+            return 0
