@@ -27,7 +27,7 @@
     └── FormatError          it cannot be parsed
         ├── LetterFormatError      manifest or whitelist
         ├── CatalogFormatError     catalog, history or reflog database
-        ├── ObjectFormatError      an object's compression
+        ├── ObjectFormatError      an object's compression, a pack or a profile
         ├── ContextFormatError     user-data or template
         └── MessageFormatError     a message of the bus
 
@@ -200,7 +200,7 @@ class CatalogFormatError(FormatError):
 
 
 class ObjectFormatError(FormatError):
-    """An object whose bytes are no valid compressed stream."""
+    """An object whose bytes are no valid compressed stream, pack or profile."""
 
 
 class ContextFormatError(FormatError):

@@ -2,6 +2,6 @@
 
 What a reader meets, in order: `letter` (the container of) `manifest` and `whitelist`; `trust` (what must hold, over the
 `Verifier` of `signature`); `objects` (a digest's path) and `compress`; `catalog` (SQLite rows of `entry`, `xattrs`,
-`statistics`). A publisher adds `chunker` (where large files are cut), `history` (tags) and `reflog` (what garbage
-collection starts from).
+`statistics`). Beside the catalog's rows, for many objects in one request: `pack_table`, `pack`, `profile`. A publisher
+adds `chunker` (where large files are cut), `history` (tags) and `reflog` (what garbage collection starts from).
 """

@@ -24,6 +24,8 @@ class ObjectKind(Enum):
     HISTORY = "H"
     CERTIFICATE = "X"
     METAINFO = "M"
+    PACK = "K"
+    PROFILE = "F"
 
 
 def object_path(digest: Digest, kind: ObjectKind) -> str:
