@@ -2,8 +2,8 @@
 
 Values: `values.py`; bytes: `protocol.py`. Port: `Operations` (`operations.py`), what a read-only file system answers;
 its twin in memory is `MemoryTree`. Flow: `attach` (`mountpoint.py`) mounts and gives a descriptor, `Session.serve`
-(`session.py`) reads requests from it, `answers.py` turns each into a verb of the port and back, `opening.py` decides how
-the kernel reads an open file, `workers.py` waits for what is not at hand, `Notifier` tells the kernel what changed.
+(`session.py`) reads requests from it, `answers.py` turns each into a verb of the port and back, `opening.py` decides
+how the kernel reads an open file, `workers.py` waits for what is not at hand, `Notifier` tells the kernel what changed.
 `mountinfo.py` reads the table of mounts.
 """
 

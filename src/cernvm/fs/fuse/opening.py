@@ -98,9 +98,10 @@ class OpenFiles:
         """What the kernel answers; 0 when it refuses, for good where the right or the ability is missing."""
         try:
             # a buffer that may be changed makes `ioctl` return the number
-            return fcntl.ioctl(self._descriptor, request, bytearray(argument), True)
+            number: int = fcntl.ioctl(self._descriptor, request, bytearray(argument), True)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTTY):
                 self._may_pass = False
             log.info("passthrough.refused", extra=fields(error=error.strerror))
             return 0
+        return number
