@@ -274,3 +274,11 @@ def test_attribute_sizes_are_asked_for_before_values(kernel, nodes):
     assert ask(0, 2) == (0, struct.pack("=II", 5, 0))
     assert ask(5, 3) == (0, b"value")
     assert ask(4, 4) == (-errno.ERANGE, b"")
+
+
+def test_a_name_that_is_too_long_is_said_to_be(kernel, nodes):
+    kernel = kernel(MemoryTree(nodes))
+
+    kernel.send(Opcode.LOOKUP, number=2, body=b"n" * 256 + b"\0")
+
+    assert kernel.receive()[1] == -errno.ENAMETOOLONG

@@ -26,7 +26,7 @@ from cernvm.fs.fuse.protocol import (
     parse_read,
     parse_xattr,
 )
-from cernvm.fs.fuse.values import Validity
+from cernvm.fs.fuse.values import LONGEST_NAME_BYTES, Validity
 
 # Every path leads through the root: a mount whose server died stops to look usable when these seconds have passed,
 # whatever else the kernel remembers of it.
@@ -66,7 +66,10 @@ def answer(
 def _lookup(
     operations: Operations, agreement: Agreement, request: Request, patience: Patience
 ) -> Answer:
-    found = operations.lookup(request.inode, parse_name(request.body), patience)
+    name = parse_name(request.body)
+    if len(name) > LONGEST_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, "no name is that long")
+    found = operations.lookup(request.inode, name, patience)
     if found is None:
         return Answer(pack_absence(agreement.validity))
     return Answer(pack_entry(found, agreement.validity), (found.inode,))

@@ -44,8 +44,8 @@ MAX_PAGES = 256  # 1 MiB in one READ; the kernel cuts it to its own limit
 MAX_WRITE_BYTES = (
     4096  # the least allowed: nothing is written, and it bounds the size of any request
 )
-MAX_BACKGROUND = 64
-CONGESTION_THRESHOLD = 48
+MAX_BACKGROUND = 1024  # read-aheads that wait for a dead server must leave room for others
+CONGESTION_THRESHOLD = 768
 STACK_DEPTH = (
     1  # the cache's file system may not be stacked itself, and ours may be stacked upon once
 )

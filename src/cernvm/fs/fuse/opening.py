@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cernvm.core.log import fields
@@ -42,14 +43,31 @@ class _Open:
 
 
 class OpenFiles:
-    """The files that programs hold open on one mount. Concurrency: the session's loop only."""
+    """The files that programs hold open on one mount.
 
-    def __init__(self, descriptor: int, flags: int, settings: KernelSettings) -> None:
+    The kernel remembers which file it passes reads to, also when this process dies: a successor must begin with `held`,
+    by inode the kernel's number and the count of openers, as `note` was last told them (a count of 0: closed).
+    Concurrency: the session's loop only.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        flags: int,
+        settings: KernelSettings,
+        *,
+        held: Mapping[int, tuple[int, int]] | None = None,
+        note: Callable[[int, int, int], None] = lambda _inode, _backing, _count: None,
+    ) -> None:
         self._descriptor = descriptor
         self._settings = settings
         self._is_free = bool(flags & InitFlag.NO_OPEN_SUPPORT)
         self._may_pass = bool(flags & InitFlag.PASSTHROUGH)
-        self._open: dict[int, _Open] = {}
+        self._note = note
+        self._open = {
+            inode: _Open(_THROUGH, backing, count)
+            for inode, (backing, count) in (held or {}).items()
+        }
 
     def open(self, operations: Operations, inode: int) -> bytes:
         """The answer to OPEN. Errors: `OSError(ENOSYS)` where opening means nothing, as the kernel wants to hear it."""
@@ -60,6 +78,8 @@ class OpenFiles:
             held = self._begin(operations, inode)
             self._open[inode] = held
         held.count += 1
+        if held.backing:
+            self._note(inode, held.backing, held.count)
         return pack_open(0, held.flags, held.backing)
 
     def release(self, inode: int) -> None:
@@ -68,6 +88,8 @@ class OpenFiles:
         if held is None:
             return
         held.count -= 1
+        if held.backing:
+            self._note(inode, held.backing, held.count)
         if held.count <= 0:
             del self._open[inode]
             if held.backing:

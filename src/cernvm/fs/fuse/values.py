@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+LONGEST_NAME_BYTES = 255
+
 
 class Attributes(Protocol):
     """What stat(2) shows of one inode: any value with these fields.
@@ -38,7 +40,7 @@ class Space:
     free_bytes: int
     inodes: int = 0
     free_inodes: int = 0
-    longest_name: int = 255
+    longest_name: int = LONGEST_NAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from cernvm.fs.vfs import ListedName, View
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_NAME_SPACES = (b"user.", b"system.", b"security.", b"trusted.")  # xattr(7)
+
 log = logging.getLogger(__name__)
 
 
@@ -105,9 +107,11 @@ class ViewOperations:
 
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
         value = self._xattr_if_any(inode, name)
-        if value is None:
-            raise OSError(errno.ENODATA, "no such attribute")
-        return value
+        if value is not None:
+            return value
+        if not name.startswith(_NAME_SPACES):
+            raise OSError(errno.EOPNOTSUPP, "attributes of that kind do not exist")
+        raise OSError(errno.ENODATA, "no such attribute")
 
     @_with_errno
     def xattr_names(self, inode: int, patience: Patience) -> Sequence[bytes]:  # noqa: ARG002
