@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import CatalogFormatError, FormatError
+from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.pack_table import (
     MAX_PACKS,
@@ -64,6 +65,7 @@ def test_the_packs_of_a_directory_are_all_that_hold_a_file_of_it(groups, folder)
     assert below <= set(table.of_subtree(folder))
     # what is found besides can only be one that reaches over the place
     assert not below or len(table.of_subtree(folder)) <= len(below) + 1
+    assert len(table.of_directory(folder)) <= len(direct) + 1
 
 
 @given(packed_trees())
@@ -81,10 +83,19 @@ def test_tables_survive_being_written(groups):
     assert parse_pack_table(rows).stretches == table.stretches
 
 
-def test_a_directory_comes_before_what_is_below_it_and_that_before_its_sibling():
-    files = [b"/a", b"/a-b/x", b"/a/b/x", b"/a/z", b"/a\x01/x", b"/b"]
-    ordered = sorted(files, key=packing_key)
-    assert ordered == [b"/a", b"/b", b"/a/z", b"/a/b/x", b"/a\x01/x", b"/a-b/x"]
+@given(st.sets(paths, max_size=20))
+def test_the_order_is_that_of_a_walk_which_lists_each_directory_by_hash(files):
+    folders = {path[:at] for path in files for at, byte in enumerate(path) if byte == ord("/")}
+
+    def walk(folder):
+        here = {path for path in files | folders if path and path.rpartition(b"/")[0] == folder}
+        listed = sorted(here, key=lambda path: path_key(path)[0] & ((1 << 62) - 1))
+        yield from (path for path in listed if path in files)
+        for path in listed:
+            if path in folders:
+                yield from walk(path)
+
+    assert sorted(files, key=packing_key) == list(walk(b""))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +105,7 @@ def test_a_directory_comes_before_what_is_below_it_and_that_before_its_sibling()
         {0: "text"},
         {0: b"relative"},
         {0: b"/" + b"x" * 5000},
-        {1: b"/a"},
+        {1: b"/"},
         {2: b"0"},
         {2: None},
         {3: -1},
@@ -105,7 +116,7 @@ def test_a_directory_comes_before_what_is_below_it_and_that_before_its_sibling()
     ],
 )
 def test_rows_that_make_no_sense_are_refused(change):
-    row = list(format_stretch(PackedStretch(b"/b", b"/c", pack(1))))
+    row = list(format_stretch(PackedStretch(b"/b", b"/c/d", pack(1))))
     parse_pack_table([row])
     for column, value in change.items():
         row[column] = value
@@ -114,9 +125,10 @@ def test_rows_that_make_no_sense_are_refused(change):
 
 
 def test_stretches_that_overlap_are_refused():
+    files = sorted([b"/a", b"/b", b"/c/d", b"/c/e"], key=packing_key)
     rows = [
-        format_stretch(PackedStretch(b"/a", b"/c", pack(1))),
-        format_stretch(PackedStretch(b"/b", b"/d", pack(2))),
+        format_stretch(PackedStretch(files[0], files[2], pack(1))),
+        format_stretch(PackedStretch(files[1], files[3], pack(2))),
     ]
     with pytest.raises(CatalogFormatError, match="overlap"):
         parse_pack_table(rows)

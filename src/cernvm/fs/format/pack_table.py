@@ -1,8 +1,9 @@
 """The table that leads from a path to the pack that holds it, in the catalog that holds the path.
 
 A catalog's small files are packed in *packing order*: depth first, what lies in a directory before what lies in the
-directories below it, names in byte order. A pack holds the small files of one stretch of that order, so that a row
-needs no more than its ends, and a directory, a subtree and what comes next in a walk are neighbours.
+directories below it, names by the hash of their path, in which a mount lists them too. A pack holds the small files of
+one stretch of that order, so that a row needs no more than its ends, and a directory, a subtree and what comes next in
+a walk are neighbours.
 Source: docs/formats/packs.md, "The tables of a catalog".
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from cernvm.core.digest import Digest, parse_digest
 from cernvm.core.errors import CatalogFormatError, FormatError
+from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.entry import Entry, EntryKind
 from cernvm.fs.format.pack import Pack
 
@@ -23,7 +25,7 @@ PROFILES_TABLE = b"profiles"
 PACKED_REVISION = (
     "packed_revision"  # a property: the tables are of use while it equals the catalog's revision
 )
-MAX_PACKS = 1 << 16
+MAX_PACKS = 1 << 14
 MAX_PROFILES = 1 << 10
 MAX_LABEL_LENGTH = 64
 SMALL_BYTES = 256 << 10  # of content: larger files are not packed with their directory
@@ -48,7 +50,10 @@ _LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVW
 _MAX_PATH_BYTES = 4096
 _MAX_DIGEST_BYTES = 60
 
-PackingKey = tuple[bytes, bytes]
+_END = 1 << 62  # greater than any place
+_LISTING_MASK = _END - 1  # of a path's hash: the offsets of a directory's listing have 63 bits
+
+PackingKey = tuple[tuple[int, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,8 @@ class PackedStretch:
 
 
 def packing_key(path: bytes) -> PackingKey:
-    """What files are packed in the order of.
-
-    >>> sorted([b"/a/b/c", b"/a/z", b"/a-b/c", b"/b"], key=packing_key)
-    [b'/b', b'/a/z', b'/a/b/c', b'/a-b/c']
-    """
-    folder, _, name = path.rpartition(b"/")
-    # no name has a NUL, so a directory comes before what is below it, and that before its next sibling
-    return folder.replace(b"/", b"\0"), name
+    """What files are packed in the order of: their directories from the root down, then their own place."""
+    return _way(path.rpartition(b"/")[0]), path_key(path)[0] & _LISTING_MASK
 
 
 def is_packed(entry: Entry) -> bool:
@@ -108,16 +107,16 @@ class PackTable:
 
         A directory without small files may be given the pack around it.
         """
-        folder = path.replace(b"/", b"\0")
-        return self._between((folder, b""), (folder + b"\0", b""))
+        way = _way(path)
+        return self._between((way, 0), (way, _END))
 
     def of_subtree(self, path: bytes) -> Sequence[Pack]:
         """The packs that hold the small files of a directory and of all below it in this catalog."""
-        folder = path.replace(b"/", b"\0")
-        return self._between((folder, b""), (folder + b"\1", b""))
+        way = _way(path)
+        return self._between((way, 0), ((*way, _END), 0))
 
     def after(self, path: bytes, count: int) -> Sequence[Pack]:
-        """The next packs in a depth-first walk that has come to a file or directory."""
+        """The packs that come next in a depth-first walk which has come to a file."""
         at = bisect.bisect_right(self._firsts, packing_key(path))
         return [stretch.pack for stretch in self.stretches[at : at + count]]
 
@@ -161,6 +160,13 @@ def is_label(text: str) -> bool:
         and _LABEL_CHARACTERS.issuperset(text)
         and text[0].isalnum()
     )
+
+
+def _way(folder: bytes) -> tuple[int, ...]:
+    """The places of the directories on the way to one, itself included; the root has none."""
+    parts = folder.split(b"/")
+    paths = (b"/".join(parts[:depth]) for depth in range(2, len(parts) + 1))
+    return tuple(path_key(path)[0] & _LISTING_MASK for path in paths)
 
 
 def _parse_stretch(row: Sequence[Any]) -> PackedStretch:
