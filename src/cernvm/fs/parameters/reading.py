@@ -1,0 +1,133 @@
+"""Which files configure a repository, in the original's order, and reading them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from cernvm.core.errors import ConfigError, InvalidInputError, UnavailableError
+from cernvm.fs.parameters.documents import Below, Documents, FolderDocuments
+from cernvm.fs.parameters.evaluate import Evaluator
+from cernvm.fs.parameters.known import unknown_warnings
+from cernvm.fs.parameters.values import PREFIX, Origin, Parameters, Warned
+
+ROOT = PurePosixPath("/etc/cvmfs")
+MOUNT_DIR = PurePosixPath("/cvmfs")
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,252}")
+
+
+class OpenRepository(Protocol):
+    """Opens a repository, by its own parameters, to read documents out of its root `/`."""
+
+    def __call__(self, parameters: Parameters, /) -> AbstractContextManager[Documents]: ...
+
+
+def read_parameters(
+    repository: str,
+    *,
+    root: PurePosixPath = ROOT,
+    environment: Mapping[str, str] | None = None,
+    documents: Documents | None = None,
+    open_repository: OpenRepository | None = None,
+) -> Parameters:
+    """What `/etc/cvmfs`, and the configuration repository that it names, say of a repository.
+
+    Shape: references in the files see `environment`; `documents` are this machine's files unless given. Without
+    `open_repository`, a configuration repository is left out and that is told.
+    Errors: `ConfigError` naming file and line; `UnavailableError` when a required configuration repository cannot be
+    read.
+    """
+    name = full_name(repository, root=root, documents=documents)
+    local = documents or FolderDocuments()
+    seen = dict(environment or {})
+    without = _evaluate(name, root, seen, local, None)
+    config = without.text("CVMFS_CONFIG_REPOSITORY")
+    if not config or config == name:
+        return without
+    _check_config_repository(without, config)
+    folder = PurePosixPath(without.text("CVMFS_MOUNT_DIR", str(MOUNT_DIR))) / config
+    with ExitStack() as opened:
+        try:
+            if open_repository is None:
+                raise UnavailableError(f"the configuration repository {config} was not opened")
+            own = _evaluate(config, root, seen, local, None)
+            inner = opened.enter_context(open_repository(own))
+            both = Below(folder, inner, local)
+            return _evaluate(name, root, seen, both, folder / "etc/cvmfs")
+        except UnavailableError as error:
+            if without.switch("CVMFS_CONFIG_REPO_REQUIRED"):
+                raise
+            told = Warned(Origin(config), f"it cannot be read, and is left out: {error.what}")
+            return Parameters(name, without.settings, (*without.warnings, told), without.files)
+
+
+def full_name(
+    repository: str, *, root: PurePosixPath = ROOT, documents: Documents | None = None
+) -> str:
+    """A repository's name with `CVMFS_DEFAULT_DOMAIN` added to one without a dot. Errors: `InvalidInputError`."""
+    if not _NAME.fullmatch(repository) or ".." in repository:
+        raise InvalidInputError(f"{repository[:80]!r} is no name of a repository")
+    if "." in repository:
+        return repository
+    base = _evaluate("", root, {}, documents or FolderDocuments(), None)
+    domain = base.text("CVMFS_DEFAULT_DOMAIN")
+    return f"{repository}.{domain}" if domain else repository
+
+
+def config_files(
+    repository: str, root: PurePosixPath, config_root: PurePosixPath | None, documents: Documents
+) -> Iterator[PurePosixPath]:
+    """The files that configure a repository, whether or not they exist, in order: a later one wins."""
+    yield from _early_files(root, documents)
+    yield from _late_files(repository, root, config_root)
+
+
+def _early_files(root: PurePosixPath, documents: Documents) -> Iterator[PurePosixPath]:
+    yield root / "default.conf"
+    for name in documents.names(root / "default.d"):
+        if name.endswith(".conf"):
+            yield root / "default.d" / name
+
+
+def _late_files(
+    repository: str, root: PurePosixPath, config_root: PurePosixPath | None
+) -> Iterator[PurePosixPath]:
+    roots = [root] if config_root is None else [config_root, root]
+    if config_root is not None:
+        yield config_root / "default.conf"
+    yield root / "default.local"
+    domain = repository.partition(".")[2]
+    for folder, name in (("domain.d", domain), ("config.d", repository)):
+        if name:
+            yield from (each / folder / f"{name}.conf" for each in roots)
+            yield root / folder / f"{name}.local"
+
+
+def _evaluate(
+    repository: str,
+    root: PurePosixPath,
+    environment: Mapping[str, str],
+    documents: Documents,
+    config_root: PurePosixPath | None,
+) -> Parameters:
+    evaluator = Evaluator(documents, {**environment, "CVMFS_FQRN": repository})
+    for path in _early_files(root, documents):
+        evaluator.run_file(path)
+    for name in ("CVMFS_CONFIG_REPOSITORY", "CVMFS_CONFIG_REPO_REQUIRED"):
+        evaluator.finish(name)
+    for path in _late_files(repository, root, config_root):
+        evaluator.run_file(path)
+    warnings = (*evaluator.warnings, *unknown_warnings(evaluator.settings))
+    return Parameters(repository, evaluator.settings, warnings, tuple(evaluator.files))
+
+
+def _check_config_repository(parameters: Parameters, name: str) -> None:
+    if not _NAME.fullmatch(name) or "." not in name or ".." in name:
+        raise parameters.error(f"{PREFIX}CONFIG_REPOSITORY", f"{name[:80]!r} is no repository")
+
+
+__all__ = ["MOUNT_DIR", "ROOT", "ConfigError", "config_files", "full_name", "read_parameters"]
