@@ -105,7 +105,7 @@ def test_writing_is_refused_before_anything_is_read(opened):
 
 
 def test_patterns_find_what_pathlib_finds_in_the_same_tree(opened, tmp_path):
-    for folder, folders, names in opened.root.walk():
+    for folder, _, names in opened.root.walk():
         place = tmp_path / "copy" / str(folder).lstrip("/")
         place.mkdir(parents=True, exist_ok=True)
         for name in names:

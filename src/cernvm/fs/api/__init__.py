@@ -13,12 +13,14 @@ from cernvm.fs.api.files import Files, Listed, OpenFile
 from cernvm.fs.api.locating import Wanted, locate
 from cernvm.fs.api.opened import OpenRepository, open_repository
 from cernvm.fs.api.path import RepositoryPath
+from cernvm.fs.reader import Pin
 
 __all__ = [
     "Files",
     "Listed",
     "OpenFile",
     "OpenRepository",
+    "Pin",
     "RepositoryPath",
     "Wanted",
     "locate",

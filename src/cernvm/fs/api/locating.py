@@ -14,7 +14,7 @@ from cernvm.core.home import Home, check_repository_name
 from cernvm.core.process import read_record
 from cernvm.fs.cache import DEFAULT_QUOTA_BYTES, CacheSettings
 from cernvm.fs.client import ClientSettings
-from cernvm.fs.reader import ReaderSettings
+from cernvm.fs.reader import Pin, ReaderSettings
 from cernvm.fs.vfs import ViewSettings
 from cernvm.net import NetSettings
 
@@ -33,6 +33,7 @@ class Wanted:
     cache: Path | None = None
     quota_bytes: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    pin: Pin = field(default_factory=Pin)
 
 
 def locate(name: str, home: Home, wanted: Wanted) -> ClientSettings:
@@ -47,11 +48,15 @@ def locate(name: str, home: Home, wanted: Wanted) -> ClientSettings:
         CacheSettings(
             (wanted.cache or home.cache).absolute(), wanted.quota_bytes or DEFAULT_QUOTA_BYTES
         ),
-        ReaderSettings(
-            tuple(key.absolute() for key in wanted.public_keys) or _keys_here(home, name)
-        ),
+        ReaderSettings(_keys(name, home, wanted), pin=wanted.pin),
         ViewSettings(dict(wanted.variables)),
     )
+
+
+def _keys(name: str, home: Home, wanted: Wanted) -> tuple[Path, ...]:
+    if wanted.public_keys or wanted.pin.root_catalog:  # a root hash is vouched for by who gives it
+        return tuple(key.absolute() for key in wanted.public_keys)
+    return _keys_here(home, name)
 
 
 def _server_here(home: Home, name: str) -> str:

@@ -16,6 +16,8 @@ from cernvm.fs.api.files import DEFAULT_WAIT_S, Files
 from cernvm.fs.api.locating import Wanted, locate
 from cernvm.fs.api.path import RepositoryPath
 from cernvm.fs.client import Client, ClientSettings, open_client
+from cernvm.fs.format.history import Tag
+from cernvm.fs.reader import Pin
 
 
 def open_repository(
@@ -26,13 +28,15 @@ def open_repository(
     proxy: str = "",
     cache: str | Path | None = None,
     variables: Mapping[str, str] | None = None,
+    pin: Pin | None = None,
     wait_s: float = DEFAULT_WAIT_S,
     home: Home | None = None,
 ) -> OpenRepository:
     """Open a repository for reading; a context manager, or to be closed.
 
     Of a repository that this machine knows only the name is needed; `url` may be several joined by semicolons,
-    `public_keys` are PEM files. The cache is that of `cvm mount`. Units: `wait_s` bounds every single wait.
+    `public_keys` are PEM files. The cache is that of `cvm mount`. A `pin` holds one revision, such as `Pin(tag="v1")`.
+    Units: `wait_s` bounds every single wait.
 
     >>> with open_repository("sft.cernvm.test") as repository:  # doctest: +SKIP
     ...     print((repository / "bin/evgen").read_text())
@@ -45,6 +49,7 @@ def open_repository(
         proxy=proxy,
         cache=None if cache is None else Path(cache),
         variables=dict(variables or {}),
+        pin=pin or Pin(),
     )
     settings = locate(name, home or Home.from_environment(os.environ), wanted)
     return OpenRepository(settings, wait_s=wait_s)
@@ -98,6 +103,11 @@ class OpenRepository:
     def published_at(self) -> datetime | None:
         """When it was published, where that is known."""
         return self.client.repository.revision.published_at
+
+    def tags(self) -> tuple[Tag, ...]:
+        """Every name that was given to a revision, the newest first."""
+        found = self.client.repository.tags(Deadline.after(self._wait_s))
+        return tuple(sorted(found, key=lambda tag: (tag.revision, tag.tagged_at), reverse=True))
 
     def reload(self) -> bool:
         """Show the newest revision; True when it is another one. Open files keep their content."""

@@ -46,6 +46,7 @@ def open_client(settings: ClientSettings) -> Iterator[Client]:
                 breadcrumbs=open_breadcrumbs(settings.cache),
                 master_keys=[_read_key(path) for path in settings.reader.public_keys],
                 deadline=Deadline.after(OPENING_DEADLINE_S),
+                pin=settings.reader.pin,
             )
             view = View(repository, variables=settings.view.variables)
             yield Client(view, repository, cache, fetcher)

@@ -37,12 +37,18 @@ INSERT_TAG = (
     " VALUES (?, ?, ?, ?, 0, ?, ?, '')"
 )
 SELECT_TAGS = "SELECT name, hash, revision, timestamp, description, size FROM tags"
+SELECT_TAGS_OF_BRANCHES = (
+    "SELECT name, hash, revision, timestamp, description, size, branch FROM tags"
+)
 INSERT_PROPERTY = "INSERT INTO properties (key, value) VALUES (?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A name for one revision. Units: `size_bytes` is that of the root catalog, uncompressed."""
+    """A name for one revision.
+
+    Shape: `branch` is empty for the trunk. Units: `size_bytes` is that of the root catalog, uncompressed.
+    """
 
     name: str
     root_catalog: Digest
@@ -50,6 +56,7 @@ class Tag:
     tagged_at: datetime
     description: str
     size_bytes: int
+    branch: str = ""
 
 
 def check_tag_name(name: str) -> str:
@@ -96,8 +103,11 @@ def format_tag(tag: Tag) -> tuple[str, str, int, int, str, int]:
 
 
 def parse_tag(row: Sequence[Any]) -> Tag:
-    """The tag that a row of `SELECT_TAGS` holds; `CatalogFormatError` for values of the wrong kind."""
-    name, digest, revision, timestamp, description, size = row
+    """The tag that a row of `SELECT_TAGS` or `SELECT_TAGS_OF_BRANCHES` holds.
+
+    Errors: `CatalogFormatError` for values of the wrong kind.
+    """
+    name, digest, revision, timestamp, description, size, *branch = row
     numbers = (revision, timestamp, size)
     if any(type(n) is not int or n < 0 for n in numbers) or timestamp > _MAX_TIME_S:
         raise CatalogFormatError("a tag has numbers out of range", where="history")
@@ -106,7 +116,15 @@ def parse_tag(row: Sequence[Any]) -> Tag:
     except FormatError as exc:
         raise CatalogFormatError(exc.reason, where="history") from None
     moment = datetime.fromtimestamp(timestamp, UTC)
-    return Tag(_text(name), root_catalog, revision, moment, _text(description), size)
+    return Tag(
+        _text(name),
+        root_catalog,
+        revision,
+        moment,
+        _text(description),
+        size,
+        _text(branch[0]) if branch and branch[0] is not None else "",
+    )
 
 
 def format_properties(*, name: str, previous: Digest | None) -> list[tuple[str, str]]:

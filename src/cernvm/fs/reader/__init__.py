@@ -10,6 +10,7 @@ from cernvm.fs.reader.catalog import Catalog
 from cernvm.fs.reader.diagnosis import explain
 from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.pieces import Piece, pieces_of, read_pieces
+from cernvm.fs.reader.pin import Pin
 from cernvm.fs.reader.repository import Repository, open_repository
 from cernvm.fs.reader.revision import Revision
 from cernvm.fs.reader.settings import ReaderSettings
@@ -23,6 +24,7 @@ __all__ = [
     "ObjectSource",
     "ObjectState",
     "Piece",
+    "Pin",
     "ReaderSettings",
     "Repository",
     "Revision",

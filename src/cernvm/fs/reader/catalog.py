@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cernvm.core.errors import CatalogFormatError, FormatError, HostError
+from cernvm.core.errors import CatalogFormatError, FormatError
 from cernvm.fs.cache import Cache, Content, ContentKey
 from cernvm.fs.format import catalog as rows
 from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
 from cernvm.fs.format.statistics import Statistics, parse_statistics
+from cernvm.fs.reader.database import open_database
 
 MAX_QUERY_S = 10.0
 MAX_NESTED = 1_000_000
@@ -44,7 +45,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._cache = cache
         self._limit = _TimeLimit()
-        self._connection = _open_database(content)
+        self._connection = open_database(content)
         self._connection.text_factory = bytes
         self._connection.set_progress_handler(self._limit.has_passed, _STEPS_BETWEEN_CHECKS)
         cache.pin(key)
@@ -195,27 +196,3 @@ class _TimeLimit:
     def has_passed(self) -> bool:
         """Whether SQLite should give up."""
         return time.monotonic() > self._ends_at
-
-
-def _open_database(content: Content) -> sqlite3.Connection:
-    """A read-only connection; nothing may change the file, so nothing needs to be locked."""
-    if content.size_bytes == 0:
-        raise CatalogFormatError("it is empty", where="catalog")
-    try:
-        if content.path is None:
-            connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-            connection.deserialize(content.pread(0, content.size_bytes))
-        else:
-            connection = sqlite3.connect(
-                f"{content.path.absolute().as_uri()}?mode=ro&immutable=1",
-                uri=True,
-                check_same_thread=False,
-                isolation_level=None,
-            )
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("PRAGMA trusted_schema = OFF")
-    except sqlite3.Error as error:
-        raise HostError(
-            str(content.path or "a catalog"), f"it cannot be opened: {error}"
-        ) from error
-    return connection

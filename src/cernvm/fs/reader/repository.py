@@ -20,10 +20,14 @@ from cernvm.core.errors import (
 from cernvm.core.home import check_repository_name
 from cernvm.core.log import fields
 from cernvm.fs.cache import Breadcrumb, Breadcrumbs, Cache, ContentKey, Usage
+from cernvm.fs.format.history import Tag
 from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
+from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.signature import CryptographyVerifier
 from cernvm.fs.format.trust import Verifier
+from cernvm.fs.reader.history import MAX_HISTORY_BYTES, read_tags
 from cernvm.fs.reader.objects import ObjectSource
+from cernvm.fs.reader.pin import Pin, choose
 from cernvm.fs.reader.revision import Revision
 from cernvm.fs.reader.trace import Failure, Trace
 from cernvm.fs.reader.tree import Catalogs, Tree
@@ -33,6 +37,8 @@ from cernvm.net import Attempt, Fetcher
 MIN_TTL_S = 1
 MAX_TTL_S = 24 * 3600
 RETRY_AFTER_S = 180.0
+NEVER_S = 10 * 365 * 86400.0
+_MAX_TIME_S = 253_402_300_799
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +51,18 @@ def open_repository(
     breadcrumbs: Breadcrumbs,
     master_keys: Sequence[bytes],
     deadline: Deadline,
+    pin: Pin | None = None,
     verifier: Verifier | None = None,
     clock: Clock | None = None,
 ) -> Repository:
     """Open the newest revision that verifies; without a network, or with a stale one, the last one seen.
 
+    With a `pin` it is that revision, for good.
+
     Shape: `master_keys` are public keys as PEM. Units: `deadline` bounds the whole opening.
     Errors: `TrustError` and `FormatError` when what hosts offer does not verify, `UnavailableError` when no host
-    answers and nothing usable is in the cache, `InvalidInputError` for a bad name.
+    answers and nothing usable is in the cache, `InvalidInputError` for a bad name, `NotFoundError` for a pin that
+    no tag fits.
     """
     repository = Repository(
         check_repository_name(name),
@@ -62,6 +72,7 @@ def open_repository(
         master_keys=master_keys,
         verifier=verifier or CryptographyVerifier(),
         clock=clock or SystemClock(),
+        pin=pin or Pin(),
     )
     repository.open(deadline)
     return repository
@@ -80,8 +91,10 @@ class Repository:
         master_keys: Sequence[bytes],
         verifier: Verifier,
         clock: Clock,
+        pin: Pin,
     ) -> None:
         self.name = name
+        self.pin = pin
         self.fetcher = fetcher
         self.trace = Trace()
         self.objects = ObjectSource(fetcher, cache, self.trace)
@@ -117,6 +130,9 @@ class Repository:
 
     def open(self, deadline: Deadline) -> None:
         """Show a first revision; see `open_repository`."""
+        if self.pin.is_set:
+            self._open_pinned(deadline)
+            return
         try:
             self._advance(deadline)
         except (UnavailableError, RollbackError) as error:
@@ -130,6 +146,8 @@ class Repository:
 
     def reload(self, deadline: Deadline) -> bool:
         """Ask for a newer revision and show it; True when the tree has changed. Failures are noted, not raised."""
+        if self.pin.is_set:
+            return False
         if not self._reloading.acquire(timeout=deadline.remaining_s):
             self._note_revision_error(DeadlineError("reloading", after_s=deadline.budget_s))
             return False
@@ -142,6 +160,25 @@ class Repository:
             return False
         finally:
             self._reloading.release()
+
+    def tags(self, deadline: Deadline) -> tuple[Tag, ...]:
+        """All tags, as the newest manifest has them. Errors: as `open_repository`."""
+        manifest = self._source.newest_manifest(
+            now=self.clock.now(),
+            known=self._newest_known(),
+            current_root=None,
+            deadline=deadline,
+            on_attempt=lambda _: None,
+        )
+        if manifest is None or manifest.history is None:
+            return ()
+        content = self.objects.get(
+            ContentKey(manifest.history),
+            ObjectKind.HISTORY,
+            deadline,
+            limit_bytes=MAX_HISTORY_BYTES,
+        )
+        return read_tags(content, where=f"history {manifest.history}")
 
     def note_failure(self, path: bytes, error: CvmError) -> None:
         """Remember, and log, that an action on a path ended in an error."""
@@ -184,6 +221,20 @@ class Repository:
         self._confirmed_at = self.clock.monotonic()
         self._reload_at = self._confirmed_at + self._ttl_s()
         return manifest is not None
+
+    def _open_pinned(self, deadline: Deadline) -> None:
+        if self.pin.root_catalog:
+            root_catalog = self.pin.digest
+        else:
+            root_catalog = choose(self.tags(deadline), self.pin, name=self.name).root_catalog
+            self._confirmed_at = self.clock.monotonic()
+        tree = Tree(self._catalogs, root_catalog)
+        properties = tree.folder(b"", deadline).properties
+        modified_s = min(properties.last_modified_s, _MAX_TIME_S)
+        published = datetime.fromtimestamp(modified_s, UTC) if modified_s > 0 else None
+        self._revision = Revision(properties.revision, root_catalog, published, tree)
+        self._reload_at = self.clock.monotonic() + NEVER_S
+        log.info("repository.pinned", extra=fields(name=self.name, revision=properties.revision))
 
     def _open_last_seen(self) -> bool:
         """Show the revision of the breadcrumb, if its root catalog is still in the cache."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cernvm.fs.reader.pin import Pin
+
 
 @dataclass(frozen=True, slots=True)
 class AheadSettings:
@@ -27,3 +29,4 @@ class ReaderSettings:
 
     public_keys: tuple[Path, ...]
     ahead: AheadSettings = field(default_factory=AheadSettings)
+    pin: Pin = field(default_factory=Pin)
