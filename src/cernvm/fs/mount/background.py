@@ -83,14 +83,15 @@ def _hear(descriptor: int, process: subprocess.Popen[bytes], log: Path) -> dict[
         return dict(row["ready"])
     process.wait()
     if "error" in row:
-        raise _revived(row)
+        raise revived(row)
     raise UnavailableError(
         f"the mount's process ended with status {process.returncode} before it was ready",
         advice=f"its log is {log}: {_tail(log)}",
     )
 
 
-def _revived(row: Mapping[str, str]) -> CvmError:
+def revived(row: Mapping[str, str]) -> CvmError:
+    """The error that `report_error` told of."""
     kind: type[CvmError] = getattr(errors, row["kind"])
     error = kind.__new__(kind)
     CvmError.__init__(error, row["error"], advice=row["advice"])
