@@ -61,6 +61,8 @@ _HASH_SHIFT, _COMPRESSION_SHIFT, _ALGORITHM_BITS = 8, 11, 0b111
 _KNOWN_FLAGS = sum(int(flag) for flag in EntryFlag)
 _SYMLINK = int(EntryFlag.SYMLINK)
 _PAIR = struct.Struct("<qq")
+_ALGORITHMS = tuple(Algorithm)  # by their flag
+_COMPRESSIONS = tuple(Compression)
 _GROUP_SHIFT, _COUNT_MASK = 32, 0xFFFF_FFFF
 _MAX_CATALOG_REFERENCE = 200
 
@@ -113,26 +115,30 @@ def parse_entry(row: Row) -> Entry:
     well formed.
     """
     hardlinks, raw, size, mode, mtime, flags, name, symlink, uid, gid, xattr, mtime_ns = row
-    name = _as_bytes(name, "name")
-    numbers = (hardlinks, size, mode, mtime, flags, uid, gid, 0 if mtime_ns is None else mtime_ns)
-    if any(type(number) is not int for number in numbers):
+    if type(name) is not bytes:
+        name = _as_bytes(name, "name")
+    if (
+        not int is type(hardlinks) is type(size) is type(mode) is type(mtime) is type(flags)
+        or not int is type(uid) is type(gid)
+        or not (mtime_ns is None or type(mtime_ns) is int)
+    ):
         raise CatalogFormatError("a number is missing", where=f"entry {name[:80]!r}")
-    group, count = (hardlinks >> _GROUP_SHIFT) & _COUNT_MASK, hardlinks & _COUNT_MASK
+    # by place, as the fields stand: this runs for every path that is looked up or listed
     return Entry(
-        name=name,
-        mode=mode,
-        size=size,
-        mtime_s=mtime,
-        uid=uid & _COUNT_MASK,
-        gid=gid & _COUNT_MASK,
-        flags=flags & _KNOWN_FLAGS,
-        mtime_ns=mtime_ns,
-        digest=None if raw is None else _parse_raw(raw, flags),
-        compression=_parse_compression(flags),
-        symlink=_as_bytes(symlink, "symlink") if flags & _SYMLINK else b"",
-        hardlink_group=group,
-        link_count=count,
-        xattrs=NO_XATTRS if xattr is None else parse_xattrs(_as_bytes(xattr, "xattr")),
+        name,
+        mode,
+        size,
+        mtime,
+        uid & _COUNT_MASK,
+        gid & _COUNT_MASK,
+        flags & _KNOWN_FLAGS,
+        mtime_ns,
+        None if raw is None else _parse_raw(raw, flags),
+        _parse_compression(flags),
+        _as_bytes(symlink, "symlink") if flags & _SYMLINK else b"",
+        (hardlinks >> _GROUP_SHIFT) & _COUNT_MASK,
+        hardlinks & _COUNT_MASK,
+        NO_XATTRS if xattr is None else parse_xattrs(_as_bytes(xattr, "xattr")),
     )
 
 
@@ -173,10 +179,10 @@ def parse_chunk(row: Row, *, algorithm: Algorithm) -> Chunk:
 
 def chunk_algorithm(flags: int) -> Algorithm:
     """The hash algorithm that the raw value of a flags column names."""
-    try:
-        return Algorithm.from_flag(flags >> _HASH_SHIFT & _ALGORITHM_BITS)
-    except FormatError as exc:
-        raise CatalogFormatError(exc.reason, where="flags") from None
+    number = flags >> _HASH_SHIFT & _ALGORITHM_BITS
+    if number >= len(_ALGORITHMS):
+        raise CatalogFormatError(f"unknown hash algorithm number {number}", where="flags")
+    return _ALGORITHMS[number]
 
 
 def parse_nested(row: Row) -> NestedCatalog:
@@ -246,10 +252,10 @@ def _parse_raw(raw: object, flags: int) -> Digest:
 
 
 def _parse_compression(flags: int) -> Compression:
-    try:
-        return Compression.from_flag(flags >> _COMPRESSION_SHIFT & _ALGORITHM_BITS)
-    except FormatError as exc:
-        raise CatalogFormatError(exc.reason, where="flags") from None
+    number = flags >> _COMPRESSION_SHIFT & _ALGORITHM_BITS
+    if number >= len(_COMPRESSIONS):
+        raise CatalogFormatError(f"unknown compression number {number}", where="flags")
+    return _COMPRESSIONS[number]
 
 
 def _as_bytes(value: object, what: str) -> bytes:

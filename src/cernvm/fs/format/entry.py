@@ -53,7 +53,10 @@ _CHUNKED = int(EntryFlag.CHUNKED)
 _EXTERNAL = int(EntryFlag.EXTERNAL)
 _HIDDEN = int(EntryFlag.HIDDEN)
 _DIRECT_IO = int(EntryFlag.DIRECT_IO)
+_SYMLINK = int(EntryFlag.SYMLINK)
 _KIND_BITS = 0x1D  # directory, file, symlink, special
+_MODE_BITS = 0o177777
+_MAX_DEVICE = 0xFFFF_FFFF
 _KIND_OF_FLAGS = {int(kind.value): kind for kind in EntryKind}
 _KIND_OF_MODE = {
     stat.S_IFDIR: EntryKind.DIRECTORY,
@@ -64,11 +67,16 @@ _KIND_OF_MODE = {
     stat.S_IFCHR: EntryKind.SPECIAL,
     stat.S_IFBLK: EntryKind.SPECIAL,
 }
+_TYPE_BITS = 0o170000
+_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
+# type of the mode and kind of the flags in one number, as they may stand together
+_AGREEING = frozenset(mode | int(kind.value) for mode, kind in _KIND_OF_MODE.items())
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes an entry. Were it frozen, making one would take eight times as long, and there is one for every path.
+@dataclass(slots=True)
 class Entry:
-    """What a catalog says of one path.
+    """What a catalog says of one path; a value, never changed.
 
     Shape: `name` is raw bytes, empty for the repository's root only; `mode` is the whole st_mode; `digest` is that of
     the stored content, None for all but regular files and for most chunked ones; `symlink` the stored target, with
@@ -94,17 +102,21 @@ class Entry:
     xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
 
     def __post_init__(self) -> None:
-        if len(self.name) > MAX_NAME_BYTES or b"/" in self.name or b"\0" in self.name:
+        name, mode = self.name, self.mode
+        if len(name) > MAX_NAME_BYTES or b"/" in name or b"\0" in name:
             raise self._wrong("no file has such a name")
-        if self.name in (b".", b".."):
+        if name in (b".", b".."):
             raise self._wrong("the name is reserved")
-        kind = _KIND_OF_FLAGS.get(self.flags & _KIND_BITS)
-        if kind is None or kind is not kind_of_mode(self.mode):
-            raise self._wrong(f"mode {self.mode:o} and flags {self.flags:#x} disagree")
-        if self.size < 0 or not 0 <= (self.mtime_ns or 0) < 10**9:
+        agreed = mode & _TYPE_BITS | self.flags & _KIND_BITS
+        if agreed not in _AGREEING or mode & ~_MODE_BITS:
+            raise self._wrong(f"mode {mode:o} and flags {self.flags:#x} disagree")
+        if self.size < 0 or (self.mtime_ns is not None and not 0 <= self.mtime_ns < 10**9):
             raise self._wrong("size or time out of range")
-        if self.symlink.find(b"\0") >= 0 or bool(self.symlink) < (self.kind is EntryKind.SYMLINK):
-            raise self._wrong("a symbolic link needs a target")
+        if self.flags & _SYMLINK:
+            if not self.symlink or b"\0" in self.symlink:
+                raise self._wrong("a symbolic link needs a target")
+        elif self.is_device and self.size > _MAX_DEVICE:
+            raise self._wrong("there is no such device number")
 
     @property
     def kind(self) -> EntryKind:
@@ -115,6 +127,11 @@ class Entry:
     def is_directory(self) -> bool:
         """Whether it may have children."""
         return self.flags & _DIRECTORY != 0
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether it has a target in place of content."""
+        return self.flags & _SYMLINK != 0
 
     @property
     def is_nested_mountpoint(self) -> bool:
@@ -149,7 +166,7 @@ class Entry:
     @property
     def is_device(self) -> bool:
         """Whether it is a character or block device, whose `size` is a device number."""
-        return stat.S_ISCHR(self.mode) or stat.S_ISBLK(self.mode)
+        return self.mode & _TYPE_BITS in _DEVICES
 
     @property
     def rdev(self) -> int:
