@@ -28,6 +28,7 @@ WISHES = (
     | InitFlag.EXPLICIT_INVAL_DATA
     | InitFlag.INIT_EXT
     | InitFlag.DIRECT_IO_ALLOW_MMAP
+    | InitFlag.HAS_RESEND
 )
 # What each way of opening asks for besides.
 WISHES_TO_OPEN = {
@@ -60,6 +61,8 @@ def agree(request: InitRequest, settings: KernelSettings) -> InitAnswer:
     if request.major < MAJOR or (request.major == MAJOR and request.minor < OLDEST_MINOR):
         raise ValueError(f"the kernel speaks FUSE {request.major}.{request.minor}, older than 7.23")
     flags = request.flags & (WISHES | WISHES_TO_OPEN[settings.opening])
+    if not settings.resend:
+        flags &= ~InitFlag.HAS_RESEND
     return InitAnswer(
         minor=min(request.minor, MINOR) if request.major == MAJOR else MINOR,
         max_readahead_bytes=min(request.max_readahead_bytes, READAHEAD_BYTES),

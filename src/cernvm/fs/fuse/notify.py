@@ -32,6 +32,13 @@ class Notifier:
         """Forget an inode's attributes, cached content and cached listing."""
         self._send(Notice.INVAL_INODE, pack_inval_inode(inode, 0, 0))
 
+    def resend(self) -> bool:
+        """Have the kernel send again what was read and not answered; False where it cannot (before Linux 6.9).
+
+        Concurrency: also from the thread that serves.
+        """
+        return self._send(Notice.RESEND)
+
     def _send(self, kind: Notice, body: bytes = b"") -> bool:
         try:
             os.write(self.descriptor, format_notice(kind, body))

@@ -2,7 +2,7 @@
 
 One thread reads the requests and answers at once whatever is at hand; what has to wait for the network is given to a
 bounded number of threads with a deadline that began when the request came. A request that fails, in whatever way, is
-answered with an error; the mount lives on.
+answered with an error; the mount lives on. A session can be resumed by another process where one left, or died.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import logging
 import os
 import select
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from cernvm.core.clock import Deadline
 from cernvm.core.log import fields
 from cernvm.fs.fuse.answers import Agreement, Answer, answer
+from cernvm.fs.fuse.in_hand import RequestsInHand
 from cernvm.fs.fuse.negotiate import EPOCH_MINOR, MAX_WRITE_BYTES, agree
+from cernvm.fs.fuse.notify import Notifier
+from cernvm.fs.fuse.open_ledger import OpenLedger
 from cernvm.fs.fuse.opening import OpenFiles
 from cernvm.fs.fuse.operations import MustWaitError, Operations, Patience
 from cernvm.fs.fuse.protocol import (
     ANSWER_HEAD,
+    InitFlag,
     Opcode,
     Request,
     format_refusal,
@@ -35,15 +40,29 @@ from cernvm.fs.fuse.protocol import (
 )
 from cernvm.fs.fuse.settings import KernelSettings
 from cernvm.fs.fuse.values import Validity
-from cernvm.fs.fuse.workers import Workers
+from cernvm.fs.fuse.workers import Work, Workers
 
 WAITING_THREADS = 32
 
 _MESSAGE_BYTES = 2 * MAX_WRITE_BYTES + 4096  # the kernel insists on 8 KiB and room for a head
 _INTERRUPT_CHECK_MS = 200
 _SIGKILL_BIT = 1 << 8
+# These get no answer, and may have had their effect; a reference too many does no harm.
+_NOT_REPEATED = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.INIT)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """What a session needs to go on where another process stopped: what INIT settled, and what it left.
+
+    Shape: `in_hand` is None where the kernel sends unanswered requests again by itself.
+    """
+
+    minor: int
+    flags: int
+    in_hand: RequestsInHand | None = None
 
 
 class Session:
@@ -64,6 +83,8 @@ class Session:
         validity_without_epochs: Validity | None = None,
         settings: KernelSettings | None = None,
         waiting_threads: int = WAITING_THREADS,
+        opened: OpenLedger | None = None,
+        may_be_resumed: bool = False,
     ) -> None:
         self._descriptor = descriptor
         self._operations = operations
@@ -75,6 +96,11 @@ class Session:
         # Requests that some thread still owes an answer. Whoever takes a number out answers it; `pop` is atomic.
         self._owed: dict[int, Request] = {}
         self._interrupted: set[int] = set()  # numbers the kernel wants given up; the loop's own
+        self._opened = opened
+        self._may_be_resumed = may_be_resumed
+        self._in_hand: RequestsInHand | None = None
+        self._is_leaving = False
+        self.heritage: Heritage | None = None
 
     def serve(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Answer requests until the mount is gone; `ready` is called once the kernel has agreed to talk.
@@ -82,15 +108,56 @@ class Session:
         Errors: `ValueError` for a kernel that is too old.
         """
         try:
-            while (message := self._receive()) is not None:
-                request = parse_request(message)
-                if request.opcode == Opcode.INIT:
-                    self._start(request)
-                    ready()
-                else:
-                    self._handle(request)
+            message = self._receive()
+            while message is not None and parse_request(message).opcode != Opcode.INIT:
+                message = self._receive()
+            if message is not None:
+                self._start(parse_request(message))
+                ready()
+                self._converse()
         finally:
             self._workers.close()
+
+    def resume(self, heritage: Heritage, *, ready: Callable[[], None] = lambda: None) -> None:
+        """As `serve`, on a descriptor on which another process served until it died or left.
+
+        Every request that it had not answered is answered.
+        """
+        try:
+            self._agree(heritage)
+            ready()
+            if heritage.in_hand is None:
+                Notifier(self._descriptor).resend()
+            else:
+                for message in heritage.in_hand.left():
+                    self._repeat(parse_request(message), message, heritage.in_hand)
+            self._converse()
+        finally:
+            self._workers.close()
+
+    def leave(self) -> None:
+        """Stop after the next request: answer none that is not answered yet, for another process will."""
+        self._is_leaving = True
+
+    @property
+    def has_left(self) -> bool:
+        """Whether `leave` ended it, rather than the end of the mount."""
+        return self._is_leaving
+
+    def _converse(self) -> None:
+        while not self._is_leaving:
+            message = self._receive()
+            if message is None:
+                self._is_leaving = False
+                return
+            self._handle(parse_request(message), message)
+        self._owed.clear()
+
+    def _repeat(self, request: Request, message: bytes, in_hand: RequestsInHand) -> None:
+        if request.opcode in _NOT_REPEATED:
+            in_hand.release(request.number)
+        else:
+            self._answer_or_wait(request, message)
 
     def _receive(self) -> bytes | None:
         """The next message; None once the file system is unmounted or the connection cut."""
@@ -98,7 +165,10 @@ class Session:
             if self._interrupted:
                 self._give_up_until_readable()
             try:
-                message = os.read(self._descriptor, _MESSAGE_BYTES)
+                if self._in_hand is None:
+                    message = os.read(self._descriptor, _MESSAGE_BYTES)
+                else:
+                    message = self._in_hand.receive(self._descriptor)
             except OSError as error:
                 if error.errno in (errno.ENODEV, errno.ECONNABORTED):
                     return None
@@ -114,14 +184,26 @@ class Session:
         except ValueError:
             self._send(request, format_refusal(request.number, errno.EPROTO), b"")
             raise
-        has_epochs = self._settings.epochs and agreed.minor >= EPOCH_MINOR
-        validity = self._agreement.validity if has_epochs else self._validity_without_epochs
-        files = OpenFiles(self._descriptor, agreed.flags, self._settings)
-        self._agreement = Agreement(agreed.flags, validity, files)
-        log.info("fuse.started", extra=fields(minor=agreed.minor, flags=hex(agreed.flags)))
         self._deliver(request, Answer(pack_init(agreed)))
+        is_resent = bool(agreed.flags & InitFlag.HAS_RESEND)
+        in_hand = RequestsInHand() if self._may_be_resumed and not is_resent else None
+        self._agree(Heritage(agreed.minor, agreed.flags, in_hand))
 
-    def _handle(self, request: Request) -> None:
+    def _agree(self, heritage: Heritage) -> None:
+        self.heritage = heritage
+        self._in_hand = heritage.in_hand
+        has_epochs = self._settings.epochs and heritage.minor >= EPOCH_MINOR
+        validity = self._agreement.validity if has_epochs else self._validity_without_epochs
+        files = OpenFiles(self._descriptor, heritage.flags, self._settings)
+        if self._opened is not None:
+            held, note = self._opened.held, self._opened.note
+            files = OpenFiles(
+                self._descriptor, heritage.flags, self._settings, held=held, note=note
+            )
+        self._agreement = Agreement(heritage.flags, validity, files)
+        log.info("fuse.started", extra=fields(minor=heritage.minor, flags=hex(heritage.flags)))
+
+    def _handle(self, request: Request, message: bytes) -> None:
         match request.opcode:
             case Opcode.FORGET:
                 self._operations.forget(request.inode, parse_forget(request.body))
@@ -130,24 +212,41 @@ class Session:
                     self._operations.forget(inode, count)
             case Opcode.INTERRUPT:
                 self._interrupt(parse_interrupt(request.body))
+            case Opcode.INIT:  # a kernel of a newer major number asks again
+                self._start(request)
             case Opcode.DESTROY:
                 self._deliver(request, Answer(b""))
             case _:
-                self._answer_or_wait(request)
+                self._answer_or_wait(request, message)
 
-    def _answer_or_wait(self, request: Request) -> None:
+    def _answer_or_wait(self, request: Request, message: bytes) -> None:
         try:
             self._answer(request, None)
         except MustWaitError:
             self._owed[request.number] = request
+            if self._in_hand and not self._in_hand.keep(request.number, message):
+                self._refuse(request, errno.EIO)  # nobody could answer it if we died
+                return
             deadline = Deadline.after(self._reader_deadline_s)
-            self._workers.submit(partial(self._answer_later, request, deadline))
+            self._workers.submit(
+                Work(
+                    partial(self._answer_later, request),
+                    partial(self._give_up, request),
+                    deadline,
+                )
+            )
 
     def _answer_later(self, request: Request, deadline: Deadline) -> None:
         try:
             self._answer(request, deadline)
         except MustWaitError:
             log.exception("request.unanswered", extra=fields(opcode=request.opcode))
+            self._refuse(request, errno.EIO)
+
+    def _give_up(self, request: Request) -> None:
+        """Its deadline has passed, and whoever works on it is stuck."""
+        if request.number in self._owed:
+            log.error("request.overdue", extra=fields(opcode=request.opcode, inode=request.inode))
             self._refuse(request, errno.EIO)
 
     def _answer(self, request: Request, patience: Patience) -> None:
@@ -188,6 +287,9 @@ class Session:
                 log.exception("answer.refused", extra=fields(opcode=request.opcode))
                 return self._send_error_instead(request)
             return False
+        finally:
+            if self._in_hand is not None:
+                self._in_hand.release(request.number)
         return True
 
     def _send_error_instead(self, request: Request) -> bool:

@@ -15,8 +15,9 @@ class KernelSettings:
     """How a mount answers.
 
     Shape: `opening` is one of `OPENINGS` (docs/decisions/kernel-caching.md); without `epochs` a mount behaves as on
-    kernels before 6.16. Units: a reader gets data or an error within `reader_deadline_s`; files that are smaller than
-    `passthrough_from_bytes` are not worth a descriptor of the kernel's own.
+    kernels before 6.16, without `resend` as before 6.9. Units: a reader gets data or an error within
+    `reader_deadline_s`; files that are smaller than `passthrough_from_bytes` are not worth a descriptor of the
+    kernel's own.
     Errors: `ConfigError`.
     """
 
@@ -24,6 +25,7 @@ class KernelSettings:
     opening: str = "auto"
     passthrough_from_bytes: int = 1 << 20
     epochs: bool = True
+    resend: bool = True
 
     def __post_init__(self) -> None:
         if self.opening not in OPENINGS:
