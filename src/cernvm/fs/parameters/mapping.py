@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cernvm.core.errors import NotFoundError
-from cernvm.core.home import Home, check_repository_name
+from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
 from cernvm.fs.cache import CacheSettings
 from cernvm.fs.client import ClientSettings
 from cernvm.fs.mount import MountSettings
-from cernvm.fs.parameters.reading import MOUNT_DIR, ROOT, OpenRepository, read_parameters
+from cernvm.fs.parameters.documents import FolderDocuments
+from cernvm.fs.parameters.reading import DEFAULT_KEYS_DIR, MOUNT_DIR
 from cernvm.fs.parameters.values import PREFIX, Parameters
 from cernvm.fs.reader import ReaderSettings
 from cernvm.fs.vfs import ViewSettings
 from cernvm.net import NetSettings
 
-DEFAULT_KEYS_DIR = "/etc/cvmfs/keys"
-
 _MIB = 1024 * 1024
-_UNLIMITED_BYTES = 1 << 62
-
-
-def configured_settings(
-    repository: str,
-    *,
-    home: Home,
-    point: Path,
-    root: PurePosixPath = ROOT,
-    environment: Mapping[str, str] | None = None,
-    open_repository: OpenRepository | None = None,
-) -> MountSettings | None:
-    """How `/etc/cvmfs` says that a repository is mounted; None when it names no server for it.
-
-    Errors: `ConfigError` naming file and line; those of `settings_of`.
-    """
-    parameters = read_parameters(
-        repository, root=root, environment=environment, open_repository=open_repository
-    )
-    if not parameters.is_set("CVMFS_SERVER_URL"):
-        return None
-    return settings_of(parameters, home=home, point=point, environment=environment or {})
-
-
-def configured_names(parameters: Parameters) -> tuple[str, ...]:
-    """The repositories that `CVMFS_REPOSITORIES` lists, each by its full name."""
-    listed = parameters.text("CVMFS_REPOSITORIES").replace(",", " ").split()
-    domain = parameters.text("CVMFS_DEFAULT_DOMAIN")
-    full = (name if "." in name or not domain else f"{name}.{domain}" for name in listed)
-    return tuple(dict.fromkeys(full))
 
 
 def settings_of(
@@ -64,22 +34,27 @@ def settings_of(
     Errors: `ConfigError` naming file and line of a value that makes no sense; `NotFoundError` without a server or key.
     """
     name = check_repository_name(parameters.repository)
-    return MountSettings(
-        ClientSettings(
-            name,
-            _net(parameters),
-            _cache(parameters, home),
-            _reader(parameters),
-            _view(parameters, environment or {}),
-        ),
-        point,
-        home.run,
+    client = ClientSettings(
+        name,
+        _net(parameters),
+        _cache(parameters, home),
+        _reader(parameters, home),
+        _view(parameters, environment or {}),
     )
+    return MountSettings(client, point, home.run)
 
 
 def default_point(parameters: Parameters) -> Path:
     """Where a repository is mounted that names no place: below `CVMFS_MOUNT_DIR`."""
     return Path(parameters.text("CVMFS_MOUNT_DIR", str(MOUNT_DIR))) / parameters.repository
+
+
+def listed_names(parameters: Parameters) -> tuple[str, ...]:
+    """The repositories that `CVMFS_REPOSITORIES` lists, each by its full name."""
+    listed = parameters.text("CVMFS_REPOSITORIES").replace(",", " ").split()
+    domain = parameters.text("CVMFS_DEFAULT_DOMAIN")
+    full = (name if "." in name or not domain else f"{name}.{domain}" for name in listed)
+    return tuple(dict.fromkeys(full))
 
 
 def _net(parameters: Parameters) -> NetSettings:
@@ -95,8 +70,12 @@ def _net(parameters: Parameters) -> NetSettings:
 
 def _cache(parameters: Parameters, home: Home) -> CacheSettings:
     quota_mib = parameters.number("CVMFS_QUOTA_LIMIT", 4000, least=-1)
-    quota_bytes = quota_mib * _MIB if quota_mib >= 0 else _UNLIMITED_BYTES
-    return CacheSettings(_cache_folder(parameters, home), quota_bytes)
+    quota_bytes = quota_mib * _MIB if quota_mib >= 0 else -1
+    folder = _cache_folder(parameters, home)
+    if parameters.is_set("CVMFS_ALIEN_CACHE"):
+        alien = Path(parameters.text("CVMFS_ALIEN_CACHE"))
+        return CacheSettings(folder, -1, kind="none", alien=alien, alien_writes=True)
+    return CacheSettings(folder, quota_bytes)
 
 
 def _cache_folder(parameters: Parameters, home: Home) -> Path:
@@ -107,23 +86,29 @@ def _cache_folder(parameters: Parameters, home: Home) -> Path:
         folder = Path(parameters.text("CVMFS_CACHE_BASE")) / "cernvm"
     else:
         return home.cache
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     return folder if folder.is_absolute() and os.access(there, os.W_OK) else home.cache
 
 
-def _reader(parameters: Parameters) -> ReaderSettings:
-    named = tuple(Path(part) for part in parameters.text("CVMFS_PUBLIC_KEY").split(":") if part)
-    if named:
-        return ReaderSettings(named)
-    folder = Path(parameters.text("CVMFS_KEYS_DIR", DEFAULT_KEYS_DIR))
-    keys = tuple(sorted(folder.glob("*.pub")))
-    if not keys:
+def _reader(parameters: Parameters, home: Home) -> ReaderSettings:
+    if not parameters.keys:
+        folder = parameters.text("CVMFS_KEYS_DIR", DEFAULT_KEYS_DIR)
         raise NotFoundError(
             "public key known for",
             parameters.repository,
-            advice=f"put one into {folder}, set CVMFS_PUBLIC_KEY, or name its file with --public-key",
+            advice=f"put one into {folder}, set CVMFS_PUBLIC_KEY, or name it with --public-key",
         )
-    return ReaderSettings(keys)
+    return ReaderSettings(tuple(_key_file(key, place, home) for place, key in parameters.keys))
+
+
+def _key_file(key: bytes, place: str, home: Home) -> Path:
+    """A file that holds a key: where it was found, or a copy if that is in a repository that is not mounted."""
+    if FolderDocuments().read(PurePosixPath(place)) == key:
+        return Path(place)
+    name = f"{hashlib.sha256(key).hexdigest()[:32]}.pub"
+    copy = ensure_folder(home.keys / "configured") / name
+    write_atomically(copy, key)
+    return copy
 
 
 def _view(parameters: Parameters, environment: Mapping[str, str]) -> ViewSettings:

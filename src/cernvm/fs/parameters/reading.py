@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from cernvm.core.errors import ConfigError, InvalidInputError, UnavailableError
+from cernvm.core.errors import InvalidInputError, UnavailableError
 from cernvm.fs.parameters.documents import Below, Documents, FolderDocuments
 from cernvm.fs.parameters.evaluate import Evaluator
 from cernvm.fs.parameters.known import unknown_warnings
@@ -16,6 +17,8 @@ from cernvm.fs.parameters.values import PREFIX, Origin, Parameters, Warned
 
 ROOT = PurePosixPath("/etc/cvmfs")
 MOUNT_DIR = PurePosixPath("/cvmfs")
+DEFAULT_KEYS_DIR = "/etc/cvmfs/keys"
+MAX_KEYS = 64
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,252}")
 
@@ -62,7 +65,17 @@ def read_parameters(
             if without.switch("CVMFS_CONFIG_REPO_REQUIRED"):
                 raise
             told = Warned(Origin(config), f"it cannot be read, and is left out: {error.what}")
-            return Parameters(name, without.settings, (*without.warnings, told), without.files)
+            return replace(without, warnings=(*without.warnings, told))
+
+
+def read_defaults(
+    *,
+    root: PurePosixPath = ROOT,
+    environment: Mapping[str, str] | None = None,
+    documents: Documents | None = None,
+) -> Parameters:
+    """What holds for all repositories of this machine. Errors: `ConfigError` naming file and line."""
+    return _evaluate("", root, environment or {}, documents or FolderDocuments(), None)
 
 
 def full_name(
@@ -73,8 +86,7 @@ def full_name(
         raise InvalidInputError(f"{repository[:80]!r} is no name of a repository")
     if "." in repository:
         return repository
-    base = _evaluate("", root, {}, documents or FolderDocuments(), None)
-    domain = base.text("CVMFS_DEFAULT_DOMAIN")
+    domain = read_defaults(root=root, documents=documents).text("CVMFS_DEFAULT_DOMAIN")
     return f"{repository}.{domain}" if domain else repository
 
 
@@ -122,12 +134,22 @@ def _evaluate(
     for path in _late_files(repository, root, config_root):
         evaluator.run_file(path)
     warnings = (*evaluator.warnings, *unknown_warnings(evaluator.settings))
-    return Parameters(repository, evaluator.settings, warnings, tuple(evaluator.files))
+    found = Parameters(repository, evaluator.settings, warnings, tuple(evaluator.files))
+    return replace(found, keys=tuple(_keys(found, documents)))
+
+
+def _keys(parameters: Parameters, documents: Documents) -> Iterator[tuple[str, bytes]]:
+    """The master keys, read while the repository that they may lie in is open."""
+    named = [part for part in parameters.text("CVMFS_PUBLIC_KEY").split(":") if part]
+    if not named:
+        folder = PurePosixPath(parameters.text("CVMFS_KEYS_DIR", DEFAULT_KEYS_DIR))
+        named = [str(folder / name) for name in documents.names(folder) if name.endswith(".pub")]
+    for name in named[:MAX_KEYS]:
+        key = documents.read(PurePosixPath(name))
+        if key is not None:
+            yield name, key
 
 
 def _check_config_repository(parameters: Parameters, name: str) -> None:
     if not _NAME.fullmatch(name) or "." not in name or ".." in name:
         raise parameters.error(f"{PREFIX}CONFIG_REPOSITORY", f"{name[:80]!r} is no repository")
-
-
-__all__ = ["MOUNT_DIR", "ROOT", "ConfigError", "config_files", "full_name", "read_parameters"]

@@ -43,12 +43,16 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The parameters of one repository by name, as its files leave them. Shape: an empty value counts as not set."""
+    """The parameters of one repository by name, as its files leave them.
+
+    Shape: an empty value counts as not set; `keys` are its master keys, each by where it was found and as PEM.
+    """
 
     repository: str
     settings: Mapping[str, Setting]
     warnings: tuple[Warned, ...] = ()
     files: tuple[str, ...] = ()
+    keys: tuple[tuple[str, bytes], ...] = ()
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.settings))
