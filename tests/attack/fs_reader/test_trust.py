@@ -164,6 +164,21 @@ def test_an_expired_whitelist_keeps_the_mounted_revision():
     assert "expired" in view.why(b"/file").revision_error
 
 
+def test_a_replay_of_the_shown_revision_confirms_it_no_longer_than_the_whitelist_allows():
+    client = Client(revision(5, expires_at=NOW + timedelta(hours=2)))
+    view = client.mount()
+    client.clock.advance(3600)
+    view.reload(client.deadline())
+    assert view.why(b"/file").revision_error == ""
+
+    client.clock.advance(3 * 3600)
+
+    assert not view.reload(client.deadline())
+    why = view.why(b"/file")
+    assert "expired" in why.revision_error
+    assert why.checked_s == 3 * 3600
+
+
 def test_without_a_network_the_last_revision_is_mounted():
     client = Client(revision(5))
     client.read(client.mount(), b"/file")

@@ -15,6 +15,7 @@ from cernvm.core.clock import Deadline
 from cernvm.core.digest import Digest
 from cernvm.core.errors import CvmError, FormatError, RollbackError, SignatureError, TrustError
 from cernvm.fs.cache import Breadcrumb, ContentKey
+from cernvm.fs.format.blacklist import Blacklist
 from cernvm.fs.format.letter import MAX_LETTER_BYTES
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind
@@ -43,6 +44,7 @@ class TrustedSource:
     objects: ObjectSource
     master_keys: Sequence[bytes]
     verifier: Verifier
+    blacklist: Callable[[], Blacklist] = Blacklist
 
     def newest_manifest(
         self,
@@ -55,9 +57,11 @@ class TrustedSource:
     ) -> Manifest | None:
         """The newest manifest that some host offers and that verifies; None when it is of `current_root`.
 
-        A manifest of the revision that is shown already is not verified again, and nothing else in it is believed.
-        Errors: `SignatureError`, `ExpiredError`, `DigestMismatchError`, `LetterFormatError`; `RollbackError` when every
-        host offers less than `known`; `HostError`, `DeadlineError`.
+        One of the revision that is shown already is verified like any other: else a replay could hold a reader there
+        for longer than the whitelist allows.
+        Errors: `SignatureError` (also for a blacklisted certificate), `ExpiredError`, `DigestMismatchError`,
+        `LetterFormatError`; `RollbackError` when every host offers less than `known` or than the blacklist allows;
+        `HostError`, `DeadlineError`.
         """
         refused: dict[bytes, CvmError] = {}
 
@@ -71,19 +75,20 @@ class TrustedSource:
 
         while True:
             data = self._fetch(MANIFEST_PATH, accept, deadline, on_attempt)
-            if open_manifest(data, name=self.name).root_catalog == current_root:
-                return None
             try:
-                return self._verified(data, now, deadline, on_attempt)
+                manifest = self._verified(data, now, deadline, on_attempt)
             except (TrustError, FormatError) as error:
                 # The next round gets the same bytes refused at once, so another host is asked.
                 refused[data] = error
+            else:
+                return None if manifest.root_catalog == current_root else manifest
 
     def _verified(
         self, data: bytes, now: datetime, deadline: Deadline, on_attempt: OnAttempt
     ) -> Manifest:
         """The manifest, once certificate and whitelist were fetched and vouch for it."""
         certificate = self._fetch_certificate(open_manifest(data, name=self.name), deadline)
+        blacklist = self.blacklist()
 
         def accept_whitelist(document: bytes) -> None:
             whitelist = verify_whitelist(
@@ -98,6 +103,9 @@ class TrustedSource:
         manifest = verify_manifest(
             data, name=self.name, certificate=certificate, verifier=self.verifier
         )
+        blacklist.check_revision(manifest.revision, name=self.name)
+        der = self.verifier.read_certificate(certificate).der
+        blacklist.check_certificate(der, name=self.name)
         self._fetch(WHITELIST_PATH, accept_whitelist, deadline, on_attempt)
         return manifest
 
