@@ -13,6 +13,7 @@ from cernvm.fs.cache import (
     DiskCache,
     MemoryBreadcrumbs,
     MemoryCache,
+    Rank,
 )
 from cernvm.fs.format.compress import Compression
 
@@ -34,9 +35,9 @@ def key(number, compression=Compression.ZLIB):
     return ContentKey(Algorithm.SHAKE128.digest(str(number).encode()), compression)
 
 
-def put(cache, number, size=10_000, compression=Compression.ZLIB):
+def put(cache, number, size=10_000, compression=Compression.ZLIB, rank=Rank.REGULAR):
     data = bytes([number % 256]) * size
-    draft = cache.draft(key(number, compression))
+    draft = cache.draft(key(number, compression), rank=rank)
     draft.write(data[: size // 2])
     draft.write(data[size // 2 :])
     return draft.commit()
@@ -151,11 +152,33 @@ def test_after_as_many_unpins_content_may_go_again(cache):
 
 def test_content_that_is_held_outlives_its_eviction(cache):
     content = put(cache, 0)
-    for number in range(1, 30):
-        put(cache, number)
+    cache.evict(key(0))
 
     assert not holds(cache, 0)
     assert content.pread(0, 3) == b"\0\0\0"
+
+
+@pytest.mark.parametrize("rank", [Rank.VOLATILE, Rank.AHEAD])
+def test_what_is_volatile_or_was_never_read_goes_first(cache, rank):
+    for number in range(8):
+        put(cache, number)
+    for number in (8, 9):
+        put(cache, number, rank=rank)
+    for number in range(10, 13):
+        put(cache, number)
+
+    assert not holds(cache, 8)
+    assert not holds(cache, 9)
+
+
+def test_what_was_fetched_ahead_counts_as_any_other_once_it_is_read(cache):
+    put(cache, 0, rank=Rank.AHEAD)
+    for number in range(1, 10):
+        put(cache, number)
+    cache.open(key(0))
+    put(cache, 10)
+
+    assert holds(cache, 0)
 
 
 def test_an_object_over_the_quota_is_refused_and_leaves_the_rest(cache):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import CatalogFormatError
-from cernvm.fs.cache.memory import MemoryContent
+from cernvm.fs.cache.content import MemoryContent
 from cernvm.fs.format.entry import Chunk, Entry, EntryFlag
 from cernvm.fs.reader.pieces import pieces_of, read_pieces
 

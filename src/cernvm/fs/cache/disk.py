@@ -1,4 +1,4 @@
-"""The cache in a folder, shared by all mounts of this machine.
+"""The cache in a folder, shared by all mounts of this user on this machine.
 
 A hit is one open(2) or, for what was read lately, a look into a table: SQLite hears of uses and additions in batches.
 Content is written below `txn/` and renamed when complete, so a crash leaves whole files or nothing.
@@ -7,60 +7,79 @@ Source: docs/formats/cache.md.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import logging
-import os
+import resource
 import sqlite3
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
-from cernvm.core.errors import HostError, SpaceError
-from cernvm.core.home import ensure_folder
+from cernvm.core.errors import CvmError, SpaceError
 from cernvm.core.log import fields
-from cernvm.fs.cache.draft import FileContent, FileDraft
-from cernvm.fs.cache.index import Index, News, Settled, is_damage
-from cernvm.fs.cache.memory import MemoryContent
-from cernvm.fs.cache.owners import Owner, exclusive, remove_crashed
+from cernvm.fs.cache.behind import Waiting, WriteBehind
+from cernvm.fs.cache.checking import Checked, Checker
+from cernvm.fs.cache.checksum import checksum
+from cernvm.fs.cache.content import FileContent, MemoryContent
+from cernvm.fs.cache.draft import FileDraft, write_whole
+from cernvm.fs.cache.folder import Folder
+from cernvm.fs.cache.index import MAX_VICTIMS, Row
+from cernvm.fs.cache.ledger import Ledger
+from cernvm.fs.cache.opening import OpenIndex
 from cernvm.fs.cache.port import Content, ContentKey, Draft, Rank, Usage
+from cernvm.fs.cache.quota import Limits, limits
 
 SETTLE_EVERY_S = 5.0
 MAX_HELD = 256
-MAX_UNSETTLED = 512
+
+_STALE = (errno.ELOOP, errno.EMEDIUMTYPE, errno.ENXIO, errno.EACCES)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 log = logging.getLogger(__name__)
 
 
 class DiskCache:
-    """A `Cache` below `folder`.
+    """A `Cache` below `folder`; `quota_bytes` of -1 sets no other bound than the partition.
 
-    Concurrency: also safe from many processes of one machine, but not over a network share.
+    Concurrency: also safe from many processes of one user and machine, but not over a network share.
     """
 
-    def __init__(self, folder: Path, *, quota_bytes: int) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quota_bytes: int,
+        is_readable_by_all: bool = False,
+        free_floor_bytes: int | None = None,
+    ) -> None:
         self._quota_bytes = quota_bytes
+        self._floor_bytes = free_floor_bytes
         self._lock = threading.Lock()  # guards the tables below, never held over input or output
         self._held: OrderedDict[str, FileContent] = OrderedDict()
-        self._added: dict[str, int] = {}
-        self._added_bytes = 0
-        self._used: dict[str, None] = {}
-        self._pins: Counter[str] = Counter()
-        # Without a lock: an unpin comes from wherever a catalog's last user lets go of it.
-        self._pin_steps: deque[tuple[str, int]] = deque()
-        self._unpinned: dict[str, None] = {}
-        self._settled = Settled(0, 0, 0)
-        self._drafts = 0
+        self._live: WeakValueDictionary[str, FileContent] = WeakValueDictionary()
+        self._reserved_bytes = 0
+        self._drafts = itertools.count(1)
+        self._max_held = min(MAX_HELD, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+        self._ledger = Ledger()
         self._settling = threading.Lock()
-        self._closing = threading.Event()
+        self._wanted = threading.Event()
+        self._unfinished: Limits | None = None
+        self._closing = False
         try:
-            self._open_folder()
-        except OSError as error:
+            self._folder = Folder(folder, is_readable_by_all=is_readable_by_all)
+            self._index = OpenIndex(self._folder)
+        except (OSError, sqlite3.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise SpaceError(
-                f"the cache {folder} cannot be used: {error.strerror}",
+                f"the cache {folder} cannot be used: {reason}",
                 advice="name a folder of your own with --cache",
             ) from error
-        self._settle(quota_bytes, quota_bytes // 2)
+        self._checker = Checker(self._folder, self._index, self._damaged)
+        self._behind = WriteBehind(self._write, self._discard)
+        self._settle()
         self._housekeeper = threading.Thread(
             target=self._keep_house, name="cache-housekeeper", daemon=True
         )
@@ -68,241 +87,253 @@ class DiskCache:
 
     def open(self, key: ContentKey) -> Content | None:
         name = key.name
+        waiting = self._behind.find(name)
+        if waiting is not None:
+            if waiting.rank is Rank.AHEAD:
+                self._ledger.use(name)
+            return waiting
         with self._lock:
             held = self._held.get(name)
             if held is not None:
                 self._held.move_to_end(name)
-                self._use(name)
-                return held
+        if held is None:
+            held = self._open_file(name)
+        if held is not None:
+            self._ledger.use(name)
+        return held
+
+    def draft(self, key: ContentKey, *, rank: Rank = Rank.REGULAR) -> Draft:
+        return FileDraft(
+            self,
+            self._folder,
+            self._draft_name(),
+            key.name,
+            rank=rank,
+            quota_bytes=self._quota_bytes,
+        )
+
+    def put_small(self, key: ContentKey, data: bytes, *, rank: Rank = Rank.REGULAR) -> Content:
+        if 0 <= self._quota_bytes < len(data):
+            return MemoryContent(data)
+        content = Waiting(data, rank=rank)
+        self._behind.put(key.name, content)
+        return content
+
+    def pin(self, key: ContentKey) -> None:
+        self._ledger.pin(key.name, 1)
+
+    def unpin(self, key: ContentKey) -> None:
+        self._ledger.pin(key.name, -1)
+
+    def evict(self, key: ContentKey) -> None:
+        self._behind.forget(key.name)
+        self._discard(key.name)
+
+    def usage(self) -> Usage:
+        used_bytes = self._used_bytes()
+        limit_bytes = self._quota_bytes
+        with suppress(OSError):
+            limit_bytes = self._limits(used_bytes).limit_bytes
+        return Usage(limit_bytes, used_bytes, self._ledger.pinned_bytes)
+
+    def clean(self, target_bytes: int) -> Usage:
+        """Evict until at most `target_bytes` are used, as far as nothing is pinned or being read."""
+        self._settle(Limits(target_bytes, target_bytes))
+        return self.usage()
+
+    def check(self, *, quarantine: Path | None = None, repair: bool = True) -> Checked:
+        """Read all content and compare it with its checksums; damaged content goes, into `quarantine` if given."""
+        self._settle()
+        return self._checker.check_all(quarantine=quarantine, repair=repair)
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._behind.close()
+        self._closing = True
+        self._wanted.set()
+        self._housekeeper.join()
+        with self._lock:
+            self._held.clear()
+        self._settle()
+        self._index.close()
+        self._folder.close()
+
+    # What a draft needs.
+
+    def admit(self, name: str, row: Row, content: FileContent) -> FileContent:
+        with self._lock:
+            self._let_go(name, is_gone=True)
+        self._note(name, row)
+        held = self._hold(name, content)
+        self._keep_within_limits()
+        return held
+
+    def shelter(self, content: FileContent) -> None:
+        content.haunt(self._ledger.ghosts)
+
+    def reserve(self, size_bytes: int) -> None:
+        with self._lock:
+            self._reserved_bytes += size_bytes
+        if size_bytes > 0:
+            self._keep_within_limits()
+
+    def make_room(self) -> None:
+        used_bytes = self._used_bytes()
+        self._settle(Limits(-1, used_bytes - max(used_bytes // 8, 16 << 20)))
+
+    # How files come and go.
+
+    def _open_file(self, name: str) -> FileContent | None:
         try:
-            content = FileContent(self._folder / name)
+            try:
+                content = self._folder.open(name)
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTORS:
+                    raise
+                with self._lock:
+                    self._held.clear()
+                content = self._folder.open(name)
         except FileNotFoundError:
             return None
         except OSError as error:
             log.warning("cache.unreadable", extra=fields(name=name, error=error.strerror))
+            if error.errno in _STALE:
+                self._folder.remove(name)
             return None
-        with self._lock:
-            self._use(name)
         return self._hold(name, content)
-
-    def put_small(self, key: ContentKey, data: bytes, *, rank: Rank = Rank.REGULAR) -> Content:
-        draft = self.draft(key, rank=rank)
-        try:
-            draft.write(data)
-            return draft.commit()
-        except SpaceError:
-            draft.discard()
-            return MemoryContent(data)
-
-    def draft(self, key: ContentKey, *, rank: Rank = Rank.REGULAR) -> Draft:  # noqa: ARG002
-        with self._lock:
-            self._drafts += 1
-            number = self._drafts
-        path = self._folder / "txn" / f"{self._owner.name}.{number}"
-        return FileDraft(self, key.name, path, self._folder / key.name, self._quota_bytes)
-
-    def admit(self, name: str, content: FileContent) -> FileContent:
-        """Take note of new content, and evict when it made the cache too full; for drafts."""
-        with self._lock:
-            self._added_bytes += content.size_bytes - self._added.pop(name, 0)
-            self._added[name] = content.size_bytes
-            self._use(name)
-            used_bytes = self._settled.used_bytes + self._added_bytes
-            is_due = len(self._added) >= MAX_UNSETTLED or used_bytes > self._quota_bytes
-            self._held.pop(name, None)
-        self._hold(name, content)
-        if is_due:
-            self._settle(self._quota_bytes, self._quota_bytes // 2)
-        return content
-
-    def make_room(self) -> None:
-        """Evict half of everything because the disk is full; for drafts."""
-        self._settle(-1, self.usage().used_bytes // 2)
-
-    def pin(self, key: ContentKey) -> None:
-        self._pin_steps.append((key.name, 1))
-
-    def unpin(self, key: ContentKey) -> None:
-        self._pin_steps.append((key.name, -1))
-
-    def evict(self, key: ContentKey) -> None:
-        self._remove(key.name)
-        with self._lock:
-            self._added_bytes -= self._added.pop(key.name, 0)
-        with suppress(sqlite3.Error):  # a row too many is set right by the next eviction
-            self._index.forget(key.name)
-
-    def usage(self) -> Usage:
-        with self._lock:
-            used_bytes = self._settled.used_bytes + self._added_bytes
-            return Usage(self._quota_bytes, used_bytes, self._settled.pinned_bytes)
-
-    def close(self) -> None:
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self._housekeeper.join()
-        self._settle(self._quota_bytes, self._quota_bytes // 2)
-        with suppress(sqlite3.Error):
-            self._index.forget_owner(self._owner.name)
-        self._index.close()
-        self._owner.release()
-        with self._lock:
-            self._held.clear()
 
     def _hold(self, name: str, content: FileContent) -> FileContent:
         """Keep the content's descriptor for the next reader; the oldest ones are let go."""
         with self._lock:
             held = self._held.setdefault(name, content)
+            self._live[name] = held
             self._held.move_to_end(name)
-            if len(self._held) > MAX_HELD:
+            if len(self._held) > self._max_held:
                 self._held.popitem(last=False)
             return held
 
-    def _use(self, name: str) -> None:
-        """Move a name to the end of the order of use."""
-        self._used.pop(name, None)
-        self._used[name] = None
+    def _let_go(self, name: str, *, is_gone: bool) -> bool:
+        """Hold a file no longer; False when somebody reads it. Concurrency: within the lock."""
+        self._held.pop(name, None)
+        content = self._live.get(name)
+        if content is None:
+            return True
+        if is_gone:
+            del self._live[name]
+            content.haunt(self._ledger.ghosts)
+        return False
 
-    def _settle(self, quota_bytes: int, target_bytes: int) -> None:
-        """Tell the index all news; what it cannot take now is told again later."""
-        with self._settling:
-            news = self._take_news()
-            try:
-                settled = self._tell(news, quota_bytes, target_bytes)
-            except (sqlite3.Error, OSError, HostError) as error:
-                log.warning("cache.index_unavailable", extra=fields(error=str(error)))
-                with self._lock:
-                    self._added = {**news.added, **self._added}
-                    self._added_bytes = sum(self._added.values())
-                    self._used = dict.fromkeys([*news.used, *self._used])
-                    self._unpinned = dict.fromkeys([*news.unpinned, *self._unpinned])
-                return
-            with self._lock:
-                self._settled = settled
-            if settled.evicted:
-                log.info(
-                    "cache.evicted",
-                    extra=fields(objects=settled.evicted, used_bytes=settled.used_bytes),
-                )
-
-    def _take_news(self) -> News:
+    def _evict_unread(self, name: str) -> bool:
         with self._lock:
-            self._count_pins()
-            news = News(
-                self._owner.name,
-                self._added,
-                list(self._used),
-                pinned=list(self._pins),
-                unpinned=list(self._unpinned),
-            )
-            self._added, self._added_bytes, self._used, self._unpinned = {}, 0, {}, {}
-            return news
+            if not self._let_go(name, is_gone=False):
+                return False
+        self._folder.remove(name)
+        return True
 
-    def _count_pins(self) -> None:
-        while self._pin_steps:
-            name, step = self._pin_steps.popleft()
-            self._pins[name] += step
-            if self._pins[name] > 0:
-                self._unpinned.pop(name, None)
-            else:
-                del self._pins[name]
-                self._unpinned[name] = None
-
-    def _tell(self, news: News, quota_bytes: int, target_bytes: int) -> Settled:
-        if self._index.is_replaced:
-            self._rebuild()
-        try:
-            return self._index.settle(
-                news, quota_bytes=quota_bytes, target_bytes=target_bytes, remove=self._remove
-            )
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            self._rebuild()
-            return self._index.settle(
-                news, quota_bytes=quota_bytes, target_bytes=target_bytes, remove=self._remove
-            )
-
-    def _remove(self, name: str) -> None:
+    def _discard(self, name: str) -> None:
+        """Remove content, also from under its readers."""
         with self._lock:
-            self._held.pop(name, None)
+            self._let_go(name, is_gone=True)
+        self._folder.remove(name)
+        self._ledger.forget(name)
+        with suppress(sqlite3.Error):  # a row too many is set right by the next eviction
+            self._index.forget(name)
+
+    def _damaged(self, name: str) -> None:
+        log.warning("cache.damaged", extra=fields(name=name))
+        self._discard(name)
+
+    def _write(self, name: str, content: Waiting) -> None:
+        """Write small content; in the writer's thread."""
+        self._keep_within_limits(content.size_bytes)
+        write_whole(self._folder, self._draft_name(), name, content.data, make_room=self.make_room)
+        with self._lock:
+            self._let_go(name, is_gone=True)
+        self._note(name, Row(content.size_bytes, content.rank, checksum(content.data)))
+
+    def _draft_name(self) -> str:
+        return f"{self._index.owner}.{next(self._drafts)}"
+
+    # How the index hears of it, and what is evicted.
+
+    def _note(self, name: str, row: Row) -> None:
+        self._ledger.add(name, row)
+        if self._ledger.is_long:
+            self._wanted.set()
+
+    def _used_bytes(self) -> int:
+        return self._ledger.used_bytes + self._reserved_bytes
+
+    def _limits(self, used_bytes: int) -> Limits:
+        return limits(
+            self._quota_bytes,
+            used_bytes=used_bytes,
+            partition=self._folder.free(),
+            floor_bytes=self._floor_bytes,
+        )
+
+    def _keep_within_limits(self, more_bytes: int = 0) -> None:
+        used_bytes = self._used_bytes()
         with suppress(OSError):
-            (self._folder / name).unlink()
+            if used_bytes + more_bytes > self._limits(used_bytes).limit_bytes:
+                self._settle(more_bytes=more_bytes, is_hasty=True)
+
+    def _settle(
+        self, wanted: Limits | None = None, *, more_bytes: int = 0, is_hasty: bool = False
+    ) -> None:
+        """Tell the index all news and evict what is over the limits; what it cannot take now is told again later.
+
+        Who is hasty leaves evicting beyond the limit to the housekeeper.
+        """
+        with self._settling:
+            try:
+                bound = wanted or self._limits(self._used_bytes())
+                reserved_bytes = self._reserved_bytes + more_bytes
+                limit_bytes = bound.limit_bytes - reserved_bytes
+                target_bytes = bound.target_bytes - reserved_bytes
+                while True:
+                    news = self._ledger.take(self._index.owner)
+                    try:
+                        settled = self._index.settle(
+                            news,
+                            limit_bytes=limit_bytes,
+                            target_bytes=target_bytes,
+                            remove=self._evict_unread,
+                        )
+                    except BaseException:
+                        self._ledger.bring_back(news)
+                        raise
+                    self._ledger.settle(news, settled)
+                    if settled.evicted:
+                        log.info(
+                            "cache.evicted",
+                            extra=fields(objects=settled.evicted, used_bytes=settled.used_bytes),
+                        )
+                    if settled.evicted < MAX_VICTIMS:
+                        return
+                    if is_hasty and settled.used_bytes <= limit_bytes:
+                        self._unfinished = bound
+                        self._wanted.set()
+                        return
+                    limit_bytes = target_bytes
+            except (sqlite3.Error, OSError, CvmError) as error:
+                log.warning("cache.index_unavailable", extra=fields(error=str(error)))
 
     def _keep_house(self) -> None:
-        while not self._closing.wait(SETTLE_EVERY_S):
+        while True:
+            self._wanted.wait(SETTLE_EVERY_S)
+            self._wanted.clear()
+            if self._closing:
+                return
             with self._lock:
-                gone = [name for name, content in self._held.items() if content.is_unlinked]
-                for (
-                    name
-                ) in gone:  # evicted by another process: their space is free once they are let go
-                    del self._held[name]
-                has_news = bool(self._added or self._used or self._unpinned or self._pin_steps)
-            if has_news:
-                self._settle(self._quota_bytes, self._quota_bytes // 2)
-
-    def _open_folder(self) -> None:
-        ensure_folder(self._folder, mode=0o700)
-        owners, drafts = self._folder / "owners", self._folder / "txn"
-        ensure_folder(owners, mode=0o700)
-        ensure_folder(drafts, mode=0o700)
-        with exclusive(self._folder):
-            crashed = remove_crashed(owners)
-            self._owner = Owner(owners)
-            living = {path.name for path in owners.iterdir()}
-            for path in drafts.iterdir():
-                if path.name.partition(".")[0] not in living:
-                    path.unlink(missing_ok=True)
-            self._index = self._open_index()
-            for process in crashed:
-                self._index.forget_owner(process.owner)
-            if crashed or self._index.is_new:
-                power_was_lost = any(process.power_was_lost for process in crashed)
-                self._reconcile(trust_unknown=not power_was_lost)
-
-    def _open_index(self) -> Index:
-        path = self._folder / "index"
-        try:
-            return Index(path)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise HostError(
-                    str(path), f"the cache's index cannot be opened: {error}"
-                ) from error
-            log.warning("cache.index_damaged", extra=fields(error=str(error)))
-            self._remove_index()
-            return Index(path)
-
-    def _rebuild(self) -> None:
-        """Open the index anew after this or another process found it damaged, or somebody removed the folder."""
-        ensure_folder(self._folder, mode=0o700)
-        with exclusive(self._folder):
-            is_replaced = self._index.is_replaced
-            self._index.close()
-            if not is_replaced:
-                log.warning("cache.index_damaged", extra=fields(folder=str(self._folder)))
-                self._remove_index()
-            self._index = self._open_index()
-            if self._index.is_new:
-                self._reconcile(trust_unknown=True)
-
-    def _remove_index(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            (self._folder / f"index{suffix}").unlink(missing_ok=True)
-
-    def _reconcile(self, *, trust_unknown: bool) -> None:
-        for name in self._index.reconcile(self._files(), trust_unknown=trust_unknown):
-            log.warning("cache.file_distrusted", extra=fields(name=name))
-            self._remove(name)
-
-    def _files(self) -> dict[str, int]:
-        """All content files: name and size."""
-        found: dict[str, int] = {}
-        for folder in self._folder.iterdir():
-            if len(folder.name) == 2 and folder.is_dir():
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        with suppress(FileNotFoundError):
-                            found[f"{folder.name}/{entry.name}"] = entry.stat().st_size
-        return found
+                # Evicted by another process: their space is free once they are let go.
+                for name, content in list(self._live.items()):
+                    if content.is_unlinked:
+                        self._let_go(name, is_gone=True)
+            unfinished, self._unfinished = self._unfinished, None
+            if unfinished is not None:
+                self._settle(Limits(unfinished.target_bytes, unfinished.target_bytes))
+            elif self._ledger.has_news:
+                self._settle()
+                self._checker.check_some()

@@ -1,79 +1,65 @@
-"""A file of the cache while it is written, and once it can be read."""
+"""A file of the cache while it is written."""
 
 from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
 from typing import Protocol
 
-from cernvm.core.errors import HostError, SpaceError
-from cernvm.core.home import ensure_folder
+from cernvm.core.errors import SpaceError
+from cernvm.fs.cache.checksum import Summer
+from cernvm.fs.cache.content import FileContent
+from cernvm.fs.cache.folder import Folder
+from cernvm.fs.cache.index import Row
+from cernvm.fs.cache.port import Rank
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-class FileContent:
-    """Content behind a descriptor that this object owns; it outlives the file's name."""
-
-    __slots__ = ("_descriptor", "path", "size_bytes")
-
-    path: Path | None
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.path = path
-        self.size_bytes = os.fstat(self._descriptor).st_size
-
-    def pread(self, offset: int, size_bytes: int) -> bytes:
-        try:
-            return os.pread(self._descriptor, size_bytes, offset)
-        except OSError as error:
-            raise HostError(str(self.path), f"the cache's disk failed: {error.strerror}") from error
-
-    @property
-    def is_unlinked(self) -> bool:
-        """Whether the file has lost its name, so that only this object holds its space."""
-        return os.fstat(self._descriptor).st_nlink == 0
-
-    def __del__(self) -> None:
-        # Readers in other threads hold a reference while they read, so the descriptor cannot close under them.
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-
-class _Room(Protocol):
+class Room(Protocol):
     """What a draft needs of its cache."""
 
-    def admit(self, name: str, content: FileContent) -> FileContent:
-        """Take note of new content."""
+    def admit(self, name: str, row: Row, content: FileContent) -> FileContent:
+        """Take note of content that has got its place."""
+
+    def shelter(self, content: FileContent) -> None:
+        """Take note of content that could not get a place and lives as long as somebody reads it."""
+
+    def reserve(self, size_bytes: int) -> None:
+        """Count bytes that a draft has written, or given up with a negative size."""
 
     def make_room(self) -> None:
         """Evict because the disk is full."""
 
 
 class FileDraft:
-    """A file below `txn/` that becomes `target` when it is committed."""
+    """A file below `txn/` that becomes the content `name` when it is committed."""
 
-    def __init__(self, room: _Room, name: str, path: Path, target: Path, quota_bytes: int) -> None:
+    def __init__(
+        self, room: Room, folder: Folder, draft: str, name: str, *, rank: Rank, quota_bytes: int
+    ) -> None:
         self._room = room
+        self._folder = folder
+        self._draft = draft
         self._name = name
-        self._path = path
-        self._target = target
-        self._left_bytes = quota_bytes
+        self._rank = rank
         self._quota_bytes = quota_bytes
+        self._size_bytes = 0
+        self._reserved_bytes = 0
+        self._summer = Summer()
         self._descriptor = -1
         self._has_made_room = False
 
     def write(self, data: bytes, /) -> None:
-        self._left_bytes -= len(data)
-        if self._left_bytes < 0:
+        self._size_bytes += len(data)
+        if 0 <= self._quota_bytes < self._size_bytes:
             raise SpaceError(
                 f"an object is larger than the cache's quota of {self._quota_bytes} bytes",
                 advice="give the cache a larger quota, --quota-mb",
             )
+        self._summer.update(data)
+        self._reserve(len(data))
         rest = memoryview(data)
         while rest:
             try:
@@ -87,38 +73,37 @@ class FileDraft:
         try:
             if self._descriptor < 0:
                 self._create()
-            content = FileContent(self._path)
-            self._rename()
+            content = self._folder.open_draft(self._draft, self._folder.path / self._name)
         except OSError as error:
             self.discard()
             raise self._space_error(error) from error
-        content.path = self._target
+        self._reserve(-self._reserved_bytes)
+        try:
+            self._folder.commit(self._draft, self._name)
+        except OSError:
+            # Something that cannot be replaced stands there; the reader need not suffer from it.
+            self.discard()
+            self._room.shelter(content)
+            return content
         os.close(self._descriptor)
         self._descriptor = -1
-        return self._room.admit(self._name, content)
+        row = Row(self._size_bytes, self._rank, self._summer.finish())
+        return self._room.admit(self._name, row, content)
 
     def discard(self) -> None:
+        self._reserve(-self._reserved_bytes)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-            with suppress(FileNotFoundError):
-                self._path.unlink()
+            self._folder.discard(self._draft)
+
+    def _reserve(self, size_bytes: int) -> None:
+        if size_bytes:
+            self._reserved_bytes += size_bytes
+            self._room.reserve(size_bytes)
 
     def _create(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            self._descriptor = os.open(self._path, flags, 0o600)
-        except FileNotFoundError:  # somebody removed the folder under the living
-            ensure_folder(self._path.parent.parent, mode=0o700)
-            ensure_folder(self._path.parent, mode=0o700)
-            self._descriptor = os.open(self._path, flags, 0o600)
-
-    def _rename(self) -> None:
-        try:
-            self._path.rename(self._target)
-        except FileNotFoundError:
-            self._target.parent.mkdir(mode=0o700, exist_ok=True)
-            self._path.rename(self._target)
+        self._descriptor = create_anywhere(self._folder, self._draft)
 
     def _give_way(self, error: OSError) -> None:
         """Make room once on a full disk; raise on anything else."""
@@ -130,6 +115,42 @@ class FileDraft:
 
     def _space_error(self, error: OSError) -> SpaceError:
         return SpaceError(
-            f"the cache {self._target.parent.parent} cannot be written: {error.strerror}",
+            f"the cache {self._folder.path} cannot be written: {error.strerror}",
             advice="free some space on that disk, or move the cache with --cache",
         )
+
+
+def create_anywhere(folder: Folder, draft: str) -> int:
+    """A new draft's descriptor, also when somebody removed the folder under the living. Errors: `OSError`."""
+    try:
+        return folder.create(draft)
+    except FileNotFoundError:
+        folder.enter()
+        return folder.create(draft)
+
+
+def write_whole(
+    folder: Folder, draft: str, name: str, data: bytes, *, make_room: Callable[[], None]
+) -> None:
+    """Make small content a file in one go, evicting once on a full disk. Errors: `OSError`."""
+    try:
+        _write_whole(folder, draft, name, data)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        make_room()
+        _write_whole(folder, draft, name, data)
+
+
+def _write_whole(folder: Folder, draft: str, name: str, data: bytes) -> None:
+    descriptor = create_anywhere(folder, draft)
+    try:
+        written = os.write(descriptor, data)
+        while written < len(data):
+            written += os.write(descriptor, memoryview(data)[written:])
+        folder.commit(draft, name)
+    except OSError:
+        folder.discard(draft)
+        raise
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What the cache knows of its files: sizes, the order of use, pins; one SQLite file shared by all processes.
+"""What the cache knows of its files: sizes, checksums, the order of use, pins; one SQLite file shared by all processes.
 
 The index is only ever a summary of the files: it may lag behind them and it can be rebuilt from them.
 Source: docs/formats/cache.md, "Index".
@@ -13,41 +13,72 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-BUSY_S = 10.0
+from cernvm.fs.cache.port import Rank
+
+OPENING_BUSY_S = 10.0
+BUSY_MS = 2000  # of everything later: a reader may be waiting
+MAX_VICTIMS = 2000  # of one transaction, so that nobody waits long for it
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
-# `turn` rises with each use; a larger one means used later. A pin belongs to an owner, whose death ends it.
+# `turn` rises with each use; a larger one means used later. A pin belongs to an owner, whose death ends it; so do the
+# bytes of files that lost their names while the owner reads them. Triggers keep the sum, which is asked for often.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS objects (name TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, turn INTEGER NOT NULL)
-    WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS objects_by_turn ON objects (turn, size_bytes);
+CREATE TABLE IF NOT EXISTS objects (name TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, rank INTEGER NOT NULL,
+    turn INTEGER NOT NULL, checksum BLOB) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS objects_by_turn ON objects (rank, turn, size_bytes);
 CREATE TABLE IF NOT EXISTS pins (owner TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (owner, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ghosts (owner TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (one INTEGER PRIMARY KEY CHECK (one = 1), used_bytes INTEGER, turn INTEGER);
+INSERT OR IGNORE INTO totals VALUES (1, 0, 0);
+CREATE TRIGGER IF NOT EXISTS objects_added AFTER INSERT ON objects BEGIN
+    UPDATE totals SET used_bytes = used_bytes + new.size_bytes; END;
+CREATE TRIGGER IF NOT EXISTS objects_removed AFTER DELETE ON objects BEGIN
+    UPDATE totals SET used_bytes = used_bytes - old.size_bytes; END;
+CREATE TRIGGER IF NOT EXISTS objects_resized AFTER UPDATE OF size_bytes ON objects BEGIN
+    UPDATE totals SET used_bytes = used_bytes - old.size_bytes + new.size_bytes; END;
 """
-_USED = "SELECT COALESCE(SUM(size_bytes), 0) FROM objects"
-_PINNED = f"{_USED} WHERE name IN (SELECT name FROM pins)"  # noqa: S608  # no value of a user in it
-_OLDEST = (
-    "SELECT name, size_bytes FROM objects WHERE name NOT IN (SELECT name FROM pins) ORDER BY turn"
-)
+_ADD = """
+INSERT INTO objects (name, size_bytes, rank, turn, checksum) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
+SET size_bytes = excluded.size_bytes, rank = excluded.rank, turn = excluded.turn, checksum = excluded.checksum
+"""
+_USE = f"""
+UPDATE objects SET turn = ?, rank = CASE rank WHEN {int(Rank.AHEAD)} THEN {int(Rank.REGULAR)} ELSE rank END
+WHERE name = ?
+"""  # noqa: S608  # no value of a user in it
+_PINNED = "SELECT COALESCE(SUM(size_bytes), 0) FROM objects WHERE name IN (SELECT name FROM pins)"
+_OLDEST = """
+SELECT name, size_bytes FROM objects WHERE rank = ? AND name NOT IN (SELECT name FROM pins) ORDER BY turn
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one object; `checksum` is of its content, None when nobody has taken one."""
+
+    size_bytes: int
+    rank: Rank = Rank.REGULAR
+    checksum: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class News:
     """What one process has to tell the index.
 
-    Shape: `added` maps names to sizes; `used` is in the order of use and has what was added too; pins are `owner`'s.
+    Shape: `used` is in the order of use and has what was added too, unless it was fetched ahead; pins are `owner`'s.
     """
 
     owner: str
-    added: Mapping[str, int]
+    added: Mapping[str, Row]
     used: Sequence[str]
     pinned: Sequence[str] = ()
     unpinned: Sequence[str] = ()
+    ghost_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What an index says after news were written to it."""
+    """What an index says after news were written to it. Units: bytes; those used include the ghosts'."""
 
     used_bytes: int
     pinned_bytes: int
@@ -64,22 +95,25 @@ class Index:
     """One process's connection to the index.
 
     Errors: `sqlite3.DatabaseError` when the file is damaged, `sqlite3.OperationalError` when it cannot be written now.
-    Concurrency: safe from any thread and process; a transaction waits for others at most `BUSY_S`.
+    Concurrency: safe from any thread and process; a transaction waits for others at most `BUSY_MS`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(
-            path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            path, timeout=OPENING_BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
+            self._connection.execute("PRAGMA trusted_schema = OFF")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             known = self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
             self.is_new = known is None
             self._connection.executescript(_SCHEMA)
-            self._connection.execute(f"{_OLDEST} LIMIT 1").fetchall()
+            self._connection.execute(f"{_OLDEST} LIMIT 1", (0,)).fetchall()
+            self._connection.execute("SELECT checksum FROM objects LIMIT 1").fetchall()
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except sqlite3.Error:
             self._connection.close()
             raise
@@ -94,57 +128,108 @@ class Index:
             return True
 
     def settle(
-        self, news: News, *, quota_bytes: int, target_bytes: int, remove: Callable[[str], None]
+        self,
+        news: News,
+        *,
+        limit_bytes: int,
+        target_bytes: int,
+        remove: Callable[[str], bool],
     ) -> Settled:
-        """Write down news; when over the quota, remove the least recently used down to the target.
+        """Write down news; when over the limit, `remove` what is to go first, down to the target.
 
-        Files go before their rows: on a full disk that makes room for writing the rows.
+        At most `MAX_VICTIMS` go at a time. `remove` says False for what must stay, since it is being read. Files go
+        before their rows: on a full disk that makes room for writing the rows.
         """
         with self._transaction() as connection:
-            self._write_pins(connection, news)
-            used_bytes = connection.execute(_USED).fetchone()[0] + sum(news.added.values())
+            self._write_owned(connection, news)
+            ghosts = connection.execute("SELECT COALESCE(SUM(size_bytes), 0) FROM ghosts")
+            ghost_bytes = ghosts.fetchone()[0]
+            used_bytes = ghost_bytes + self._used(connection, news)
             victims: set[str] = set()
-            if used_bytes > quota_bytes:
-                for name, size_bytes in self._oldest(connection, news):
-                    if used_bytes <= target_bytes:
+            if used_bytes > limit_bytes:
+                for name, size_bytes in self._candidates(connection, news):
+                    if used_bytes <= target_bytes or len(victims) >= MAX_VICTIMS:
                         break
-                    remove(name)
-                    victims.add(name)
-                    used_bytes -= size_bytes
+                    if remove(name):
+                        victims.add(name)
+                        used_bytes -= size_bytes
             connection.executemany("DELETE FROM objects WHERE name = ?", [(n,) for n in victims])
             self._write_objects(connection, news, victims)
-            used_bytes = connection.execute(_USED).fetchone()[0]
+            used_bytes = ghost_bytes + self._used(connection)
             return Settled(used_bytes, connection.execute(_PINNED).fetchone()[0], len(victims))
 
-    def _write_pins(self, connection: sqlite3.Connection, news: News) -> None:
+    def _used(self, connection: sqlite3.Connection, news: News | None = None) -> int:
+        used_bytes: int = connection.execute("SELECT used_bytes FROM totals").fetchone()[0]
+        return used_bytes + (sum(row.size_bytes for row in news.added.values()) if news else 0)
+
+    def _write_owned(self, connection: sqlite3.Connection, news: News) -> None:
         unpinned = [(news.owner, name) for name in news.unpinned]
         connection.executemany("DELETE FROM pins WHERE owner = ? AND name = ?", unpinned)
         pinned = [(news.owner, name) for name in news.pinned]
         connection.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?)", pinned)
+        ghosts = (news.owner, news.ghost_bytes)
+        connection.execute("INSERT OR REPLACE INTO ghosts VALUES (?, ?)", ghosts)
 
-    def _oldest(self, connection: sqlite3.Connection, news: News) -> Iterator[tuple[str, int]]:
-        """Candidates for eviction, the least recently used first: by turn, then in the order of the news."""
-        lately = dict.fromkeys(news.used)
-        sizes = dict(news.added)
-        for name, size_bytes in connection.execute(_OLDEST).fetchall():
-            if name in lately:
-                sizes[name] = size_bytes
-            elif name not in news.added:
-                yield name, size_bytes
+    def _candidates(self, connection: sqlite3.Connection, news: News) -> Iterator[tuple[str, int]]:
+        """What may be evicted: by rank, within it the least recently used first, those of the news last."""
+        used = dict.fromkeys(news.used)
+        lately = {name: row for name, row in news.added.items() if name not in used}
+        for name in used:
+            row = news.added.get(name) or self._row(connection, name)
+            if row is not None:
+                lately[name] = Row(row.size_bytes, row.rank.when_used)
         pinned = {row[0] for row in connection.execute("SELECT name FROM pins")}
-        yield from ((n, sizes[n]) for n in lately if n in sizes and n not in pinned)
+        for rank in Rank:
+            for name, size_bytes in connection.execute(_OLDEST, (int(rank),)):
+                if name not in lately:
+                    yield name, size_bytes
+            for name, row in lately.items():
+                if row.rank is rank and name not in pinned:
+                    yield name, row.size_bytes
+
+    def _row(self, connection: sqlite3.Connection, name: str) -> Row | None:
+        found = connection.execute(
+            "SELECT size_bytes, rank FROM objects WHERE name = ?", (name,)
+        ).fetchone()
+        return Row(found[0], Rank(found[1])) if found else None
 
     def _write_objects(self, connection: sqlite3.Connection, news: News, gone: set[str]) -> None:
-        first = connection.execute("SELECT COALESCE(MAX(turn), 0) FROM objects").fetchone()[0] + 1
-        added = [(name, size) for name, size in news.added.items() if name not in gone]
-        connection.executemany(
-            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)",
-            [(name, size, turn) for turn, (name, size) in enumerate(added, first)],
-        )
-        connection.executemany(
-            "UPDATE objects SET turn = ? WHERE name = ?",
-            [(turn, name) for turn, name in enumerate(news.used, first + len(added))],
-        )
+        turn = connection.execute("SELECT turn FROM totals").fetchone()[0] + 1
+        added = [
+            (name, row.size_bytes, int(row.rank), at, row.checksum)
+            for at, (name, row) in enumerate(news.added.items(), turn)
+            if name not in gone
+        ]
+        connection.executemany(_ADD, added)
+        turn += len(news.added)
+        connection.executemany(_USE, [(at, name) for at, name in enumerate(news.used, turn)])
+        connection.execute("UPDATE totals SET turn = ?", (turn + len(news.used),))
+
+    def rows(self, after: str, limit: int) -> list[tuple[str, Row]]:
+        """Up to `limit` objects whose names come after `after`, in the order of names."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT name, size_bytes, rank, checksum FROM objects WHERE name > ? ORDER BY name LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [(name, Row(size, Rank(rank), checksum)) for name, size, rank, checksum in found]
+
+    def rows_below(self, subfolder: str) -> dict[str, Row]:
+        """All objects of one subfolder."""
+        rows: dict[str, Row] = {}
+        after = f"{subfolder}/"
+        while found := [row for row in self.rows(after, 500) if row[0].startswith(subfolder)]:
+            rows.update(found)
+            after = found[-1][0]
+        return rows
+
+    def note_checksum(self, name: str, checksum: bytes) -> None:
+        """Write down a checksum where there was none."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE objects SET checksum = ? WHERE name = ? AND checksum IS NULL",
+                (checksum, name),
+            )
 
     def forget(self, name: str) -> None:
         """Remove the row of a file that is gone."""
@@ -152,30 +237,38 @@ class Index:
             connection.execute("DELETE FROM objects WHERE name = ?", (name,))
 
     def forget_owner(self, owner: str) -> None:
-        """Undo all pins of a process that is gone."""
+        """Undo all that belongs to a process that is gone."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM pins WHERE owner = ?", (owner,))
+            connection.execute("DELETE FROM ghosts WHERE owner = ?", (owner,))
 
-    def reconcile(self, files: Mapping[str, int], *, trust_unknown: bool) -> list[str]:
-        """Make the rows say what the files are; returns the files that must be removed.
+    def reconcile(
+        self, subfolder: str, files: Mapping[str, int], *, trust_unknown: bool
+    ) -> list[str]:
+        """Make the rows of a subfolder say what its files are; returns the files that must be removed.
 
         Those are files of another size than recorded, and unknown ones unless they are trusted: after a loss of power
         a file without a row may have lost its bytes.
         """
         with self._transaction() as connection:
-            rows = dict(connection.execute("SELECT name, size_bytes FROM objects").fetchall())
+            below = (f"{subfolder}/", f"{subfolder}0")  # "0" follows "/" in the order of letters
+            rows = dict(
+                connection.execute(
+                    "SELECT name, size_bytes FROM objects WHERE name > ? AND name < ?", below
+                ).fetchall()
+            )
             doubtful = [
                 name
                 for name, size in files.items()
                 if rows.get(name, size if trust_unknown else None) != size
             ]
-            lost = [(name,) for name in rows if name not in files]
+            lost = [(name,) for name in (*(rows.keys() - files.keys()), *doubtful)]
             connection.executemany("DELETE FROM objects WHERE name = ?", lost)
-            connection.executemany("DELETE FROM objects WHERE name = ?", [(n,) for n in doubtful])
             unknown = files.keys() - rows.keys() - set(doubtful)
+            rank = int(Rank.REGULAR)
             connection.executemany(
-                "INSERT OR IGNORE INTO objects VALUES (?, ?, 0)",
-                [(name, files[name]) for name in unknown],
+                "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, 0, NULL)",
+                [(name, files[name], rank) for name in unknown],
             )
             return doubtful
 

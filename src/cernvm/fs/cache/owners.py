@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from cernvm.core.clock import Deadline
+
+LOCK_DEADLINE_S = 30.0
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -44,13 +49,29 @@ class Owner:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: one process at a time opens, recovers or rebuilds a cache."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the folder's lock: one process at a time opens, recovers or rebuilds a cache.
+
+    Errors: `OSError`; `DeadlineError` when another one takes too long.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(folder / "lock", flags, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = Deadline.after(LOCK_DEADLINE_S)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            deadline.check(f"waiting for whoever else opens the cache {folder}")
+            time.sleep(0.02)
+        else:
+            return
 
 
 def remove_crashed(folder: Path) -> list[Crashed]:
@@ -59,8 +80,9 @@ def remove_crashed(folder: Path) -> list[Crashed]:
     boot_id = _boot_id()
     for path in folder.iterdir():
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, flags)
+        except OSError:  # gone meanwhile, or no mark of ours
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

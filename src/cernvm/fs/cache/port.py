@@ -37,6 +37,11 @@ class Rank(IntEnum):
     AHEAD = 1  # fetched before anybody asked; its first reader makes it REGULAR
     REGULAR = 2
 
+    @property
+    def when_used(self) -> Rank:
+        """The rank of content that somebody has read."""
+        return Rank.REGULAR if self is Rank.AHEAD else self
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
