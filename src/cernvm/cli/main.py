@@ -39,6 +39,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "mount": ("cernvm.cli.mount:mount", "Mount a repository."),
         "umount": ("cernvm.cli.mount:umount", "Unmount a repository."),
         "why": ("cernvm.cli.why:why", "Explain where a path comes from and why it fails."),
+        "config": ("cernvm.cli.config:config", "Read the configuration of clients in /etc/cvmfs."),
     },
     "Machines": {
         "run": ("cernvm.cli.instances:run", "Start contextualized instances."),
