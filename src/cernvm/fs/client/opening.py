@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeniedError, InvalidInputError, NotFoundError, SignatureError
-from cernvm.fs.cache import Cache, open_breadcrumbs, open_cache
+from cernvm.fs.cache import Breadcrumb, Cache, open_breadcrumbs, open_cache
 from cernvm.fs.client.settings import ClientSettings
 from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
 from cernvm.fs.reader import Repository, open_repository
@@ -30,8 +30,10 @@ class Client:
 
 
 @contextmanager
-def open_client(settings: ClientSettings) -> Iterator[Client]:
-    """Open a repository; all is closed at the end.
+def open_client(
+    settings: ClientSettings, *, shown: Breadcrumb | None = None
+) -> Iterator[Client]:
+    """Open a repository, at once if a process before has `shown` it; all is closed at the end.
 
     Errors: those of `open_repository`; `NotFoundError` for a key file, `SpaceError` for the cache.
     """
@@ -47,9 +49,16 @@ def open_client(settings: ClientSettings) -> Iterator[Client]:
                 master_keys=[_read_key(path) for path in settings.reader.public_keys],
                 deadline=Deadline.after(OPENING_DEADLINE_S),
                 pin=settings.reader.pin,
+                shown=shown,
+                ahead=settings.reader.ahead,
             )
-            view = View(repository, variables=settings.view.variables)
-            yield Client(view, repository, cache, fetcher)
+            try:
+                view = View(
+                    repository, variables=settings.view.variables, owners=settings.view.owners
+                )
+                yield Client(view, repository, cache, fetcher)
+            finally:
+                repository.close()
         finally:
             cache.close()
     finally:

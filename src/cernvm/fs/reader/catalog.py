@@ -13,10 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from cernvm.core.digest import Digest
 from cernvm.core.errors import CatalogFormatError, FormatError
 from cernvm.fs.cache import Cache, Content, ContentKey
 from cernvm.fs.format import catalog as rows
 from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
+from cernvm.fs.format.pack_table import (
+    PACKS_TABLE,
+    PROFILES_TABLE,
+    SELECT_PACKED_REVISION,
+    SELECT_PACKS,
+    SELECT_PROFILES,
+    SELECT_TABLES,
+    PackTable,
+    parse_pack_table,
+    parse_profile_rows,
+)
 from cernvm.fs.format.statistics import Statistics, parse_statistics
 from cernvm.fs.reader.database import open_database
 
@@ -24,6 +36,7 @@ MAX_QUERY_S = 10.0
 MAX_NESTED = 1_000_000
 _STEPS_BETWEEN_CHECKS = 200_000
 _SOME_CHILDREN = "SELECT 1 FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
+_UNREADABLE = (sqlite3.Error, OverflowError, UnicodeError)
 _REQUIRED_TABLES = {b"catalog", b"chunks", b"nested_catalogs", b"properties", b"statistics"}
 
 
@@ -42,12 +55,15 @@ class Catalog:
         self.digest = key.digest
         self.mountpoint = mountpoint
         self.prefix = prefix
+        self._place = f"catalog {self.digest}"
         self._lock = threading.Lock()
         self._cache = cache
         self._limit = _TimeLimit()
+        self._is_elsewhere = prefix != mountpoint
         self._connection = open_database(content)
         self._connection.text_factory = bytes
         self._connection.set_progress_handler(self._limit.has_passed, _STEPS_BETWEEN_CHECKS)
+        self._cursor = self._connection.cursor()
         cache.pin(key)
         self._is_pinned = True
         with self._format_errors():
@@ -57,19 +73,28 @@ class Catalog:
             self.nested = self._read_nested("nested_catalogs")
             self.binds = self._read_nested("bind_mountpoints")
 
-    def find(self, path: bytes) -> Entry | None:
-        """The entry at a path of the repository, which must lie in this catalog's subtree."""
-        with self._format_errors():
+    def find(self, path: bytes, key: rows.PathKey | None = None) -> Entry | None:
+        """The entry at a path of the repository, which must lie in this catalog's subtree; `key` is the path's."""
+        inside = path
+        if key is None or self._is_elsewhere:
             inside = self._inside(path)
-            found = self._select(self._find_sql, rows.path_key(inside))
-            if not found:
+            key = rows.path_key(inside)
+        try:
+            with self._lock:
+                self._limit.start()
+                row = self._cursor.execute(self._find_sql, key).fetchone()
+            if row is None:
                 return None
-            entry = rows.parse_entry(found[0])
-            if entry.name != inside.rpartition(b"/")[2]:
+            entry = rows.parse_entry(row)
+            if entry.name != inside[inside.rfind(b"/") + 1 :]:
                 raise CatalogFormatError(
                     f"is called {entry.name[:80]!r}", where=f"the entry at {inside[-80:]!r}"
                 )
-            return entry
+        except FormatError as error:
+            raise self._placed(error) from None
+        except _UNREADABLE as error:
+            raise CatalogFormatError(f"it cannot be read: {error}", where=self._place) from error
+        return entry
 
     def children(self, path: bytes) -> list[Entry]:
         """The entries of a directory, hidden ones included, in no order."""
@@ -77,9 +102,10 @@ class Catalog:
             inside = self._inside(path)
             found = self._select(self._children_sql, rows.path_key(inside))
             children = []
+            start = inside + b"/"
             for row in found:
                 entry = rows.parse_entry(row[2:])
-                if not entry.name or rows.path_key(inside + b"/" + entry.name) != (row[0], row[1]):
+                if not entry.name or rows.path_key(start + entry.name) != row[:2]:
                     raise CatalogFormatError(
                         "does not belong there", where=f"{entry.name[:80]!r} in {inside[-80:]!r}"
                     )
@@ -105,10 +131,31 @@ class Catalog:
             found = self._select(rows.SELECT_CHUNKS, key)
             return [rows.parse_chunk(row, algorithm=algorithm) for row in found]
 
+    def packs(self) -> PackTable | None:
+        """Where its small files are packed; None when it does not say, or says it of another revision."""
+        with self._format_errors():
+            if PACKS_TABLE not in self._packing():
+                return None
+            return parse_pack_table(self._select(SELECT_PACKS))
+
+    def profiles(self) -> Mapping[str, Digest]:
+        """The profiles of the repository, by label; none of another revision."""
+        with self._format_errors():
+            if PROFILES_TABLE not in self._packing():
+                return {}
+            return parse_profile_rows(self._select(SELECT_PROFILES))
+
     def statistics(self) -> Statistics:
         """The counters of this catalog and of all below it."""
         with self._format_errors():
             return parse_statistics(self._select(rows.SELECT_STATISTICS))
+
+    def _packing(self) -> set[bytes]:
+        """The tables of packs and profiles that were made for this very catalog."""
+        made_for = self._select(SELECT_PACKED_REVISION)
+        if not made_for or made_for[0][0] != b"%d" % self.properties.revision:
+            return set()
+        return {name for (name,) in self._select(SELECT_TABLES)}
 
     def _inside(self, path: bytes) -> bytes:
         """The path as this catalog's rows know it."""
@@ -167,15 +214,15 @@ class Catalog:
         try:
             yield
         except FormatError as error:
-            where = f"catalog {self.digest}"
-            if error.where.startswith(where):
-                raise
-            place = f"{where}, {error.where}" if error.where else where
-            raise CatalogFormatError(error.reason, where=place) from None
-        except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise CatalogFormatError(
-                f"it cannot be read: {error}", where=f"catalog {self.digest}"
-            ) from error
+            raise self._placed(error) from None
+        except _UNREADABLE as error:
+            raise CatalogFormatError(f"it cannot be read: {error}", where=self._place) from error
+
+    def _placed(self, error: FormatError) -> FormatError:
+        if error.where.startswith(self._place):
+            return error
+        where = f"{self._place}, {error.where}" if error.where else self._place
+        return CatalogFormatError(error.reason, where=where)
 
     def __del__(self) -> None:
         if getattr(self, "_is_pinned", False):

@@ -25,10 +25,13 @@ from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.signature import CryptographyVerifier
 from cernvm.fs.format.trust import Verifier
+from cernvm.fs.reader.ahead import Ahead
 from cernvm.fs.reader.history import MAX_HISTORY_BYTES, read_tags
+from cernvm.fs.reader.larder import Larder
 from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.pin import Pin, choose
 from cernvm.fs.reader.revision import Revision
+from cernvm.fs.reader.settings import NOTHING_AHEAD, AheadSettings
 from cernvm.fs.reader.trace import Failure, Trace
 from cernvm.fs.reader.tree import Catalogs, Tree
 from cernvm.fs.reader.trusted import TrustedSource
@@ -52,12 +55,16 @@ def open_repository(
     master_keys: Sequence[bytes],
     deadline: Deadline,
     pin: Pin | None = None,
+    shown: Breadcrumb | None = None,
+    ahead: AheadSettings | None = None,
     verifier: Verifier | None = None,
     clock: Clock | None = None,
 ) -> Repository:
     """Open the newest revision that verifies; without a network, or with a stale one, the last one seen.
 
-    With a `pin` it is that revision, for good.
+    `shown` is one that a process before this one has verified and shown: it is shown again without asking anybody, if
+    its root catalog is in the cache. With a `pin` it is that revision, for good. With `ahead` objects are fetched before they are asked for; the caller
+    closes the repository.
 
     Shape: `master_keys` are public keys as PEM. Units: `deadline` bounds the whole opening.
     Errors: `TrustError` and `FormatError` when what hosts offer does not verify, `UnavailableError` when no host
@@ -73,8 +80,9 @@ def open_repository(
         verifier=verifier or CryptographyVerifier(),
         clock=clock or SystemClock(),
         pin=pin or Pin(),
+        ahead=ahead or NOTHING_AHEAD,
     )
-    repository.open(deadline)
+    repository.open(deadline, shown=shown)
     return repository
 
 
@@ -92,18 +100,21 @@ class Repository:
         verifier: Verifier,
         clock: Clock,
         pin: Pin,
+        ahead: AheadSettings,
     ) -> None:
         self.name = name
         self.pin = pin
         self.fetcher = fetcher
         self.trace = Trace()
-        self.objects = ObjectSource(fetcher, cache, self.trace)
+        larder = Larder(ahead.larder_bytes)
+        self.objects = ObjectSource(fetcher, cache, self.trace, larder)
+        self.ahead = Ahead(ahead, fetcher, cache, self.objects, larder)
         self.clock = clock
         self.failure_count = 0
         self.revision_error = ""
         self.revision_attempts: tuple[Attempt, ...] = ()
         self._cache = cache
-        self._catalogs = Catalogs(self.objects, cache)
+        self._catalogs = Catalogs(self.objects, cache, on_attach=self.ahead.attached)
         self._breadcrumbs = breadcrumbs
         self._source = TrustedSource(name, fetcher, self.objects, tuple(master_keys), verifier)
         self._revision: Revision | None = None
@@ -128,8 +139,11 @@ class Repository:
         confirmed_at = self._confirmed_at
         return None if confirmed_at is None else self.clock.monotonic() - confirmed_at
 
-    def open(self, deadline: Deadline) -> None:
+    def open(self, deadline: Deadline, *, shown: Breadcrumb | None = None) -> None:
         """Show a first revision; see `open_repository`."""
+        if shown is not None and self._show_cached(shown):
+            self._reload_at = self.clock.monotonic() + (NEVER_S if self.pin.is_set else 0)
+            return
         if self.pin.is_set:
             self._open_pinned(deadline)
             return
@@ -137,7 +151,8 @@ class Repository:
             self._advance(deadline)
         except (UnavailableError, RollbackError) as error:
             self._note_revision_error(error)
-            if not self._open_last_seen():
+            seen = self._breadcrumbs.last_seen(self.name)
+            if seen is None or not self._show_cached(seen):
                 raise
             log.warning(
                 "repository.offline",
@@ -179,6 +194,10 @@ class Repository:
             limit_bytes=MAX_HISTORY_BYTES,
         )
         return read_tags(content, where=f"history {manifest.history}")
+
+    def close(self) -> None:
+        """Fetch nothing more ahead."""
+        self.ahead.close()
 
     def note_failure(self, path: bytes, error: CvmError) -> None:
         """Remember, and log, that an action on a path ended in an error."""
@@ -236,10 +255,13 @@ class Repository:
         self._reload_at = self.clock.monotonic() + NEVER_S
         log.info("repository.pinned", extra=fields(name=self.name, revision=properties.revision))
 
-    def _open_last_seen(self) -> bool:
-        """Show the revision of the breadcrumb, if its root catalog is still in the cache."""
-        seen = self._breadcrumbs.last_seen(self.name)
-        if seen is None or self.objects.cached(ContentKey(seen.root_catalog)) is None:
+    def past(self, root_catalog: Digest) -> Revision:
+        """A revision that was shown before, by its root catalog; only what lies below that is known of it."""
+        return Revision(0, root_catalog, None, Tree(self._catalogs, root_catalog))
+
+    def _show_cached(self, seen: Breadcrumb) -> bool:
+        """Show a revision that was verified before, if its root catalog is still in the cache."""
+        if self.objects.cached(ContentKey(seen.root_catalog)) is None:
             return False
         tree = Tree(self._catalogs, seen.root_catalog)
         try:

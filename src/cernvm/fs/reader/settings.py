@@ -23,6 +23,9 @@ class AheadSettings:
     quota_share: float = 0.1
 
 
+NOTHING_AHEAD = AheadSettings(read_ahead=False, packs=False, profiles=False)
+
+
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
     """What vouches for a repository, and how it is read. Shape: `public_keys` are PEM files, any may vouch."""

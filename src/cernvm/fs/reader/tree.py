@@ -38,9 +38,16 @@ class Mount:
 class Catalogs:
     """Attaches catalogs; those of the last revision that the next one shares are attached once."""
 
-    def __init__(self, objects: ObjectSource, cache: Cache) -> None:
+    def __init__(
+        self,
+        objects: ObjectSource,
+        cache: Cache,
+        *,
+        on_attach: Callable[[Catalog], None] = lambda _catalog: None,
+    ) -> None:
         self._objects = objects
         self._cache = cache
+        self._on_attach = on_attach
         self._living: WeakValueDictionary[tuple[str, bytes], Catalog] = WeakValueDictionary()
 
     def try_attach(self, mount: Mount) -> Catalog | None:
@@ -80,6 +87,7 @@ class Catalogs:
             key, content, self._cache, mountpoint=mount.mountpoint, prefix=mount.prefix
         )
         self._living[key.name, mount.mountpoint] = catalog
+        self._on_attach(catalog)
         log.debug(
             "catalog.attached",
             extra=fields(mountpoint=repr(mount.mountpoint), digest=str(mount.digest)),

@@ -1,0 +1,156 @@
+"""Fetching before anybody asks: what readers miss starts runs, and a few threads fetch what these want."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from cernvm.fs.cache import Cache
+from cernvm.fs.reader.ahead.course import Step, Wanted, course
+from cernvm.fs.reader.ahead.crew import Crew
+from cernvm.fs.reader.ahead.gathering import Gatherer
+from cernvm.fs.reader.ahead.run import Run
+from cernvm.fs.reader.ahead.survey import Surveyor
+from cernvm.fs.reader.ahead.tally import Tally, Way
+from cernvm.fs.reader.ahead.window import LARGEST_BYTES, Window, first_window
+from cernvm.fs.reader.catalog import Catalog
+from cernvm.fs.reader.larder import Larder, Ration
+from cernvm.fs.reader.objects import ObjectSource
+from cernvm.fs.reader.pieces import Piece
+from cernvm.fs.reader.revision import Revision
+from cernvm.fs.reader.settings import AheadSettings
+from cernvm.net import Fetcher
+
+MAX_THREADS = 8
+MAX_RUNS = 8
+MAX_MISSES = 64
+STOCK_AFTER_S = 3.0
+STOCK_AT_ONCE = 64
+MAX_NESTED_AHEAD = 8
+MAX_NESTED_BYTES = 4 << 20
+
+
+class Ahead:
+    """All that is fetched ahead for one repository. Concurrency: safe from any thread; no verb waits."""
+
+    def __init__(
+        self,
+        settings: AheadSettings,
+        fetcher: Fetcher,
+        cache: Cache,
+        objects: ObjectSource,
+        larder: Larder,
+    ) -> None:
+        self._settings = settings
+        self._fetcher = fetcher
+        self._cache = cache
+        self._objects = objects
+        self._larder = larder
+        larder.overflow = self._give_up
+        self._tally = Tally()
+        self._surveyor = Surveyor(has_packs=settings.packs)
+        self._gatherer = Gatherer(fetcher, objects, larder, self._tally)
+        self._misses: deque[tuple[Revision, bytes, Sequence[Piece], int]] = deque(maxlen=MAX_MISSES)
+        self._runs: OrderedDict[bytes, Run] = OrderedDict()
+        self._lock = threading.Lock()
+        self._planning = threading.Lock()
+        self._crew = Crew(self._fetch_some, self._stock_some, limit=MAX_THREADS)
+
+    def missed(self, revision: Revision, path: bytes, pieces: Sequence[Piece], offset: int) -> None:
+        """A reader waits for this part of a file: more of the kind may be wanted soon."""
+        if not self._settings.read_ahead:
+            return
+        at = next((n for n, p in enumerate(pieces) if offset < p.offset + p.size_bytes), None)
+        if at is None or self._larder.is_foreseen(pieces[at].key.digest.raw):
+            return  # it comes already, and the run that it belongs to hears of its use
+        self._misses.append((revision, path, pieces[at:], offset))
+        self._crew.wake()
+
+    def attached(self, catalog: Catalog) -> None:
+        """A reader came to a catalog, and may go on into those below."""
+        nested = catalog.nested.values()
+        size_bytes = sum(reference.size_bytes for reference in nested)
+        is_little = len(nested) <= MAX_NESTED_AHEAD and size_bytes <= MAX_NESTED_BYTES
+        if self._settings.read_ahead and nested and is_little:
+            steps = [Wanted.catalog(reference) for reference in nested]
+            self.begin(catalog.mountpoint + b"/\0catalogs", iter(steps), Window(LARGEST_BYTES))
+
+    def begin(self, name: bytes, steps: Iterator[Step], window: Window) -> None:
+        """Begin a run; one of the same name ends."""
+        with self._lock:
+            self._runs[name] = Run(steps, window, self._tally, self._crew.wake)
+            self._runs.move_to_end(name)
+            if len(self._runs) > MAX_RUNS:
+                self._runs.popitem(last=False)
+        self._crew.wake()
+
+    def counters(self) -> dict[str, Any]:
+        """What was fetched ahead and what came of it, as plain values."""
+        return {
+            "ways": self._tally.rows(),
+            "waiting_bytes": self._larder.size_bytes,
+            "threads": self._crew.count,
+        }
+
+    def close(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
+        self._crew.close()
+
+    def _give_up(self, ration: Ration) -> None:
+        """What leaves the larder unread goes into the cache, as long as that keeps nothing else out."""
+        ration.origin.wasted(len(ration.stored))
+        usage = self._cache.usage()
+        size_bytes = max(ration.content_bytes, len(ration.stored))
+        limit_bytes = usage.quota_bytes * (1 - self._settings.quota_share)
+        if usage.used_bytes + size_bytes <= limit_bytes:
+            self._objects.stock(ration)
+
+    def _fetch_some(self) -> bool:
+        """Take the next steps of the run that was begun last and has room; False when there are none."""
+        with self._planning:
+            while self._misses:
+                self._follow(*self._misses.popleft())
+            found = self._next_steps()
+        if found is None:
+            return False
+        self._crew.wake()  # another one may find more to do
+        self._gatherer.gather(*found)
+        return True
+
+    def _next_steps(self) -> tuple[Run, Sequence[Step]] | None:
+        with self._lock:
+            runs = list(reversed(self._runs.items()))
+        for name, run in runs:
+            steps = run.next_steps(self._gatherer.is_needless)
+            if steps:
+                return run, steps
+            if run.is_over:
+                with self._lock:
+                    if self._runs.get(name) is run:
+                        del self._runs[name]
+        return None
+
+    def _follow(
+        self, revision: Revision, path: bytes, pieces: Sequence[Piece], offset: int
+    ) -> None:
+        """Begin the run that a miss foretells; what is still in the window of the directory's last one counts on."""
+        link = self._fetcher.link
+        window = first_window(link.rtt_s, link.bytes_per_s)
+        if len(pieces) > 1 and offset < pieces[0].offset + pieces[0].size_bytes:
+            steps = (Wanted.piece(Way.CHUNK, piece) for piece in pieces[1:])
+            self.begin(path, steps, Window(window.size_bytes))
+        folder = path.rpartition(b"/")[0]
+        with self._lock:
+            last = self._runs.get(folder)
+        survey = partial(self._surveyor.folder, revision.tree)
+        self.begin(folder, course(path, survey), window if last is None else last.window)
+
+    def _stock_some(self) -> bool:
+        """While nobody reads: move what has waited for a while into the cache, which frees its memory."""
+        rations = self._larder.take_older_than(STOCK_AFTER_S, STOCK_AT_ONCE)
+        for ration in rations:
+            self._give_up(ration)
+        return bool(rations)

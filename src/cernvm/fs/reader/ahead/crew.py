@@ -1,0 +1,81 @@
+"""A few threads that work while there is something to do, and end when there has been nothing for a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+LOOK_EVERY_S = 3.0
+IDLE_S = 10.0
+
+
+class Crew:
+    """Threads that call `work` until it has nothing to do (it answers False), then wait to be woken.
+
+    While they wait, `tidy` is called every `LOOK_EVERY_S`; a thread ends once `IDLE_S` passed in which neither did
+    anything. Neither may raise. Concurrency: `wake` from any thread; it costs next to nothing while all are at work.
+    """
+
+    def __init__(self, work: Callable[[], bool], tidy: Callable[[], bool], *, limit: int) -> None:
+        self._work = work
+        self._tidy = tidy
+        self._limit = limit
+        self._started = 0
+        self._idle = 0
+        self._calls = (
+            0  # each wake is one more: a thread that finds nothing to do waits for the next
+        )
+        self._changed = threading.Condition(threading.Lock())
+        self._is_closed = False
+
+    @property
+    def count(self) -> int:
+        """How many threads there are."""
+        return self._started
+
+    def wake(self) -> None:
+        """Have one more thread look for work."""
+        with self._changed:
+            self._calls += 1
+            if self._is_closed:
+                return
+            if self._idle:
+                self._changed.notify()
+            elif self._started < self._limit:
+                self._started += 1
+                threading.Thread(target=self._run, name="ahead", daemon=True).start()
+
+    def close(self) -> None:
+        """Begin no more work; what is under way ends by itself."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        busy_at_s = time.monotonic()
+        while True:
+            calls = self._calls
+            if self._is_closed:
+                break
+            if self._work():
+                busy_at_s = time.monotonic()
+                continue
+            if not self._wait(calls) and not self._is_closed:
+                if self._tidy():
+                    busy_at_s = time.monotonic()
+                elif time.monotonic() - busy_at_s > IDLE_S:
+                    break
+        with self._changed:
+            self._started -= 1
+
+    def _wait(self, calls: int) -> bool:
+        """Wait for a call after `calls`; False when none came."""
+        with self._changed:
+            if self._calls != calls or self._is_closed:
+                return True
+            self._idle += 1
+            try:
+                return self._changed.wait(LOOK_EVERY_S)
+            finally:
+                self._idle -= 1

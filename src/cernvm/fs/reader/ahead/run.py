@@ -1,0 +1,93 @@
+"""One run of reads: where it goes, and how much may be fetched ahead of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cernvm.fs.reader.ahead.course import Step, Wanted
+from cernvm.fs.reader.ahead.tally import Tally, Way
+from cernvm.fs.reader.ahead.window import Window
+
+MAX_BATCH = 16
+MAX_BATCH_BYTES = 512 * 1024
+
+
+class Run:
+    """Steps to take, within a window. Concurrency: `next_steps` by one thread at a time, all else by any."""
+
+    def __init__(
+        self,
+        steps: Iterator[Step],
+        window: Window,
+        tally: Tally,
+        wake: Callable[[], None],
+    ) -> None:
+        self.window = window
+        self._steps = steps
+        self._tally = tally
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._sources: dict[Way, Source] = {}
+        self.is_over = False
+
+    def source(self, way: Way) -> Source:
+        """Who hears what becomes of the objects that this run fetched in one way."""
+        return self._sources.setdefault(way, Source(self, way))
+
+    def next_steps(self, is_needless: Callable[[Step], bool]) -> list[Step]:
+        """What to fetch next, at once: a pack, a large object or some small ones; empty when there is no room or end.
+
+        `is_needless` says of a step that it is at hand, on its way, or was tried lately.
+        """
+        batch: list[Step] = []
+        size_bytes = 0
+        while self.window.has_room and len(batch) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
+            step = next(self._steps, None)
+            if step is None:
+                self.is_over = True
+                break
+            if is_needless(step):
+                continue
+            batch.append(step)
+            size_bytes += step.size_bytes
+            with self._lock:
+                self.window.sent(step.size_bytes)
+            if not isinstance(step, Wanted):
+                break
+        return batch
+
+    def used(self, way: Way, size_bytes: int) -> None:
+        """A reader took something that this run fetched."""
+        self._tally.used(way, size_bytes)
+        with self._lock:
+            self.window.used(size_bytes)
+            is_hungry = self.window.is_hungry and not self.is_over
+        if is_hungry:
+            self._wake()
+
+    def wasted(self, way: Way, size_bytes: int) -> None:
+        """Something was given up that this run fetched."""
+        self._tally.wasted(way, size_bytes)
+        with self._lock:
+            self.window.wasted(size_bytes)
+
+    def returned(self, size_bytes: int) -> None:
+        """Something did not come, or came smaller (larger, if negative) than was thought."""
+        with self._lock:
+            self.window.returned(size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An `Origin`: a run, and the way in which it foretold."""
+
+    run: Run
+    way: Way
+
+    def used(self, size_bytes: int) -> None:
+        self.run.used(self.way, size_bytes)
+
+    def wasted(self, size_bytes: int) -> None:
+        self.run.wasted(self.way, size_bytes)

@@ -1,0 +1,54 @@
+"""How much may be fetched ahead of one run of reads: nothing but numbers.
+
+The rule is that of a connection's slow start: begin with what the link holds in one round trip, grow by what was used,
+shrink by what was wasted, stop at the largest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMALLEST_BYTES = 64 * 1024
+LARGEST_BYTES = 8 << 20
+
+
+@dataclass(slots=True)
+class Window:
+    """Units: bytes as stored; `unused_bytes` were asked for and not used yet, on their way or here."""
+
+    size_bytes: int
+    unused_bytes: int = 0
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether it is time to ask for more: half of the window is used up."""
+        return 2 * self.unused_bytes <= self.size_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one thing more may be asked for; the last one may reach over the edge."""
+        return self.unused_bytes < self.size_bytes
+
+    def sent(self, size_bytes: int) -> None:
+        """Something was asked for."""
+        self.unused_bytes += size_bytes
+
+    def returned(self, size_bytes: int) -> None:
+        """Something did not come, or was smaller (larger, if negative) than was thought."""
+        self.unused_bytes = max(0, self.unused_bytes - size_bytes)
+
+    def used(self, size_bytes: int) -> None:
+        """A reader took something."""
+        self.unused_bytes = max(0, self.unused_bytes - size_bytes)
+        self.size_bytes = min(LARGEST_BYTES, self.size_bytes + size_bytes)
+
+    def wasted(self, size_bytes: int) -> None:
+        """Something was given up: nobody wanted it, or it did not come."""
+        self.unused_bytes = max(0, self.unused_bytes - size_bytes)
+        self.size_bytes = max(SMALLEST_BYTES, self.size_bytes - size_bytes)
+
+
+def first_window(rtt_s: float | None, bytes_per_s: float | None) -> Window:
+    """The window of a run that has just begun: twice what the link holds in one round trip, within bounds."""
+    held_bytes = int(2 * (rtt_s or 0.005) * (bytes_per_s or 12_500_000))
+    return Window(min(max(held_bytes, SMALLEST_BYTES), LARGEST_BYTES // 8))
