@@ -7,7 +7,8 @@ from cernvm.core.digest import Algorithm, Digest
 from cernvm.core.errors import NotFoundError
 from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.entry import Entry, EntryFlag
-from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, inode_number
+from cernvm.fs.vfs import inodes
+from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable
 
 REVISION, NEXT = object(), object()
 
@@ -23,6 +24,10 @@ def folder(name=b""):
     return Entry(
         name=name, mode=0o40755, size=4096, mtime_s=0, uid=0, gid=0, flags=EntryFlag.DIRECTORY
     )
+
+
+def inode_number(path, entry, chunks):
+    return inodes.inode_number(path, path_key(path), entry, chunks)
 
 
 @pytest.fixture

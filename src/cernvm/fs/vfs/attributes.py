@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cernvm.fs.format.entry import Chunk, Entry
 
 BLOCK_BYTES = 4096
 
+OwnerOf = Callable[[int, int], tuple[int, int]]
+"""From a stored uid and gid to those that are shown."""
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+
+class Attributes(NamedTuple):
     """What stat shows of one inode.
 
     Shape: `mode` is the full st_mode; `rdev` is Linux's number of a device, else 0.
@@ -33,17 +36,16 @@ class Attributes:
         return (self.size_bytes + 511) // 512
 
 
-@dataclass(frozen=True, slots=True)
-class ListedName:
-    """One name of a directory.
+class ListedName(NamedTuple):
+    """One name of a directory, from a listing or a look-up.
 
     Shape: `offset` is where a reader goes on after this name: positive, rising within a listing, and bound to the name,
     so that a listing that is read in parts stays right when the revision changes in between. `path`, `entry` and
-    `chunks` are what `View.remember` needs.
+    `chunks` are what `View.remember` needs; the inode of `attributes` may be another one's by then.
     """
 
-    name: bytes
     offset: int
+    name: bytes
     attributes: Attributes
     path: bytes
     entry: Entry
@@ -59,16 +61,17 @@ class FileSystemSize:
     files: int
 
 
-def attributes_of(inode: int, entry: Entry, target: bytes | None = None) -> Attributes:
+def attributes_of(
+    inode: int, entry: Entry, target: bytes | None = None, owner_of: OwnerOf | None = None
+) -> Attributes:
     """What stat shows of an entry; `target` is a symlink's target as readlink gives it."""
-    size_bytes = entry.size if target is None else len(target)
-    return Attributes(
-        inode=inode,
-        mode=entry.mode,
-        size_bytes=0 if entry.is_device else size_bytes,
-        link_count=max(entry.link_count, 1),
-        uid=entry.uid,
-        gid=entry.gid,
-        rdev=entry.rdev,
-        mtime_ns=entry.mtime_total_ns,
-    )
+    size, rdev = entry.size, 0
+    if target is not None:
+        size = len(target)
+    elif entry.is_device:
+        size, rdev = 0, size
+    uid, gid = entry.uid, entry.gid
+    if owner_of is not None:
+        uid, gid = owner_of(uid, gid)
+    mtime_ns = entry.mtime_total_ns
+    return Attributes(inode, entry.mode, size, entry.link_count or 1, uid, gid, rdev, mtime_ns)

@@ -7,26 +7,35 @@ would coincide, which 63 bits make unlikely, the later one takes the next free n
 
 from __future__ import annotations
 
-import stat
+import hashlib
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from cernvm.core.errors import NotFoundError
-from cernvm.fs.format.catalog import path_key
-from cernvm.fs.format.entry import Chunk, Entry, EntryKind
+from cernvm.fs.format.catalog import PathKey, path_key
+from cernvm.fs.format.entry import Chunk, Entry
 from cernvm.fs.reader import Piece, Revision, pieces_of
+from cernvm.fs.vfs.ledger import NOWHERE, InodeLedger, KnownInode
 
 ROOT_INODE = 1
 _MASK = (1 << 63) - 1
 _FIRST_FREE = 2
+_TYPE_BITS = 0o170000
+
+Identity = tuple[int, int, bytes]
+"""What tells apart inodes whose numbers coincide: half of the path's key, seed of the number, mark of the content."""
+
+
+class DormantInodeError(Exception):
+    """The kernel knows the inode from a process before this one: `View.awaken` has to find what stands behind it."""
 
 
 @dataclass(slots=True)
 class Node:
     """One inode that the kernel may ask for.
 
-    Shape: `path` is as `Tree` has it; `identity` tells apart what would have the same number.
+    Shape: `path` is as `Tree` has it, of the name under which it was last found.
     """
 
     inode: int
@@ -34,8 +43,8 @@ class Node:
     entry: Entry
     chunks: Sequence[Chunk]
     revision: Revision
-    identity: tuple[int, int, int]
     references: int = 0
+    slot: int = NOWHERE
     pieces: tuple[Piece, ...] | None = None
 
     def content(self) -> tuple[Piece, ...]:
@@ -45,82 +54,158 @@ class Node:
             self.pieces = pieces_of(self.entry, self.chunks, where=where)
         return self.pieces
 
+    def is_same(self, identity: Identity) -> bool:
+        """Whether it stands for the path and content of `identity`."""
+        return _identify(self.path, path_key(self.path), self.entry, self.chunks)[1] == identity
+
 
 class InodeTable:
     """The inodes with references. Concurrency: safe from any thread."""
 
     def __init__(self, root: Entry, revision: Revision) -> None:
-        identity = _identity(b"", root, ())
-        self._nodes = {ROOT_INODE: Node(ROOT_INODE, b"", root, (), revision, identity, 1)}
+        self._nodes = {ROOT_INODE: Node(ROOT_INODE, b"", root, (), revision, 1)}
         self._lock = threading.Lock()
+        self._ledger: InodeLedger | None = None
+        self._dormant: dict[int, KnownInode] = {}
+
+    def keep_in(self, ledger: InodeLedger | None) -> None:
+        """Record all references in a ledger from here on, and take over those that it has; None: no longer."""
+        with self._lock:
+            self._ledger = ledger
+            self._dormant = {known.inode: known for known in ledger.known()} if ledger else {}
+
+    def dormant(self, inode: int) -> KnownInode | None:
+        """What a process before this one recorded of an inode that nobody has asked for since."""
+        return self._dormant.get(inode)
+
+    def all_dormant(self) -> Sequence[KnownInode]:
+        """What the kernel knows beside `known`."""
+        with self._lock:
+            return tuple(self._dormant.values())
+
+    def awaken(
+        self, known: KnownInode, entry: Entry, chunks: Sequence[Chunk], revision: Revision
+    ) -> bool:
+        """Take an entry for what stands behind a dormant inode; False if it is not that."""
+        number, _ = _identify(known.path, path_key(known.path), entry, chunks)
+        if number != known.inode:
+            return False
+        with self._lock:
+            if self._dormant.get(number) is known:
+                self._nodes[number] = Node(number, known.path, entry, chunks, revision)
+                self._take_over(self._nodes[number])
+            return True
 
     def node(self, inode: int) -> Node:
         """What stands behind a number. Errors: `NotFoundError` when the kernel has no right to know it."""
         try:
             return self._nodes[inode]
         except KeyError:
+            if inode in self._dormant:
+                raise DormantInodeError(inode) from None
             raise NotFoundError("inode", str(inode)) from None
 
-    def refer(self, path: bytes, entry: Entry, chunks: Sequence[Chunk], revision: Revision) -> Node:
-        """The node of an entry, with one reference more."""
-        identity = _identity(path, entry, chunks)
+    def refer(
+        self,
+        path: bytes,
+        entry: Entry,
+        chunks: Sequence[Chunk],
+        revision: Revision,
+        key: PathKey | None = None,
+    ) -> Node:
+        """The node of an entry, with one reference more; `key` is the path's."""
+        inode, identity = _identify(path, key or path_key(path), entry, chunks)
         with self._lock:
-            inode = _number(identity)
-            while (node := self._nodes.get(inode)) is not None and node.identity != identity:
+            while (node := self._nodes.get(inode)) is not None:
+                if node.entry is entry or node.is_same(identity):
+                    node.path, node.entry, node.revision = path, entry, revision
+                    break
                 inode = inode + 1 if inode < _MASK else _FIRST_FREE
-            if node is None:
-                node = Node(inode, path, entry, chunks, revision, identity)
-                self._nodes[inode] = node
             else:
-                node.path, node.entry, node.revision = path, entry, revision
+                node = self._nodes[inode] = Node(inode, path, entry, chunks, revision)
+                if self._dormant:
+                    self._take_over(node)
             node.references += 1
+            if self._ledger is not None:
+                self._record(node, self._ledger)
             return node
 
     def renew(self, node: Node, entry: Entry, chunks: Sequence[Chunk], revision: Revision) -> None:
         """Take over an entry from another revision, if it has the same content."""
+        identity = _identify(node.path, path_key(node.path), entry, chunks)[1]
         with self._lock:
-            if node.identity == _identity(node.path, entry, chunks):
+            if node.is_same(identity):
                 node.entry, node.revision = entry, revision
+
+    def known(self) -> Iterator[Node]:
+        """All that the kernel knows but the root, as it is now."""
+        with self._lock:
+            nodes = list(self._nodes.values())
+        return (node for node in nodes if node.inode != ROOT_INODE)
 
     def forget(self, inode: int, count: int) -> None:
         """Give back references; without any the number is free."""
         with self._lock:
             node = self._nodes.get(inode)
-            if node is None or inode == ROOT_INODE:
-                return
-            node.references -= count
-            if node.references <= 0:
-                del self._nodes[inode]
+            if node is None:
+                self._forget_dormant(inode, count)
+            elif inode != ROOT_INODE:
+                node.references -= count
+                if node.references <= 0:
+                    del self._nodes[inode]
+                if self._ledger is not None:
+                    self._ledger.count(node.slot, max(0, node.references))
+
+    def _record(self, node: Node, ledger: InodeLedger) -> None:
+        if node.slot == NOWHERE:
+            root = str(node.revision.root_catalog)
+            node.slot = ledger.add(node.inode, node.path, root, node.references)
+        else:
+            ledger.count(node.slot, node.references)
+
+    def _take_over(self, node: Node) -> None:
+        known = self._dormant.pop(node.inode, None)
+        if known is not None:
+            node.references, node.slot = known.references, known.slot
+
+    def _forget_dormant(self, inode: int, count: int) -> None:
+        known = self._dormant.pop(inode, None)
+        if known is None:
+            return
+        references = max(0, known.references - count)
+        if references:
+            self._dormant[inode] = replace(known, references=references)
+        if self._ledger is not None:
+            self._ledger.count(known.slot, references)
 
     def __len__(self) -> int:
         return len(self._nodes)
 
 
-def inode_number(path: bytes, entry: Entry, chunks: Sequence[Chunk]) -> int:
-    """The number that an entry has unless another one took it first."""
-    return ROOT_INODE if not path else _number(_identity(path, entry, chunks))
+def inode_number(path: bytes, key: PathKey, entry: Entry, chunks: Sequence[Chunk]) -> int:
+    """The number that an entry has unless another one took it first; `key` is the path's."""
+    return _identify(path, key, entry, chunks)[0] if path else ROOT_INODE
 
 
-def _identity(path: bytes, entry: Entry, chunks: Sequence[Chunk]) -> tuple[int, int, int]:
-    """Key of the path, or of the hard link group, and a mark of the content."""
+def _identify(
+    path: bytes, key: PathKey, entry: Entry, chunks: Sequence[Chunk]
+) -> tuple[int, Identity]:
+    """The number, from path (or hard link group) and content, and what tells its like apart."""
     if entry.hardlink_group:  # a group lies within one directory
         parent = path.rpartition(b"/")[0]
-        path = b"%b/\0%d" % (parent, entry.hardlink_group)
-    first, second = path_key(path)
-    return first, second, _content_mark(entry, chunks)
-
-
-def _content_mark(entry: Entry, chunks: Sequence[Chunk]) -> int:
-    """A number that differs where content, target or type differ."""
-    if entry.kind is EntryKind.SYMLINK:
-        return path_key(entry.symlink)[0]
-    mark = stat.S_IFMT(entry.mode) + entry.rdev + entry.compression
+        key = path_key(b"%b/\0%d" % (parent, entry.hardlink_group))
+    seed, mark = (entry.mode & _TYPE_BITS) + entry.rdev + entry.compression, b""
     if entry.digest is not None:
-        mark ^= int.from_bytes(entry.digest.raw[:8], "little")
-    for chunk in chunks:
-        mark ^= int.from_bytes(chunk.digest.raw[:8], "little") + chunk.offset
-    return mark
-
-
-def _number(identity: tuple[int, int, int]) -> int:
-    return max((identity[0] ^ identity[2]) & _MASK, _FIRST_FREE)
+        mark = entry.digest.raw
+        seed ^= int.from_bytes(mark[:8], "little")
+    elif entry.symlink:
+        mark = entry.symlink
+        seed = path_key(mark)[0]
+    if chunks:
+        whole = hashlib.sha256(mark)
+        for chunk in sorted(chunks):
+            seed ^= int.from_bytes(chunk.digest.raw[:8], "little") + chunk.offset
+            whole.update(b"%d %b" % (chunk.offset, chunk.digest.raw))
+        mark = whole.digest()
+    number = (key[0] ^ seed) & _MASK
+    return max(number, _FIRST_FREE), (key[1], seed, mark)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from cernvm.core.clock import Deadline
+from cernvm.core.digest import parse_digest
 from cernvm.core.errors import (
     CvmError,
     FormatError,
@@ -18,15 +20,18 @@ from cernvm.core.errors import (
     UnavailableError,
 )
 from cernvm.fs.cache import Content
-from cernvm.fs.format.entry import Chunk, Entry, EntryKind
+from cernvm.fs.format.catalog import path_key
+from cernvm.fs.format.entry import Entry, EntryKind
 from cernvm.fs.reader import Catalog, Piece, Repository, Revision, Why, explain, read_pieces
 from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName, attributes_of
-from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node, inode_number
-from cernvm.fs.vfs.listing import list_directory, listed_after
+from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node
+from cernvm.fs.vfs.ledger import InodeLedger, KnownInode
+from cernvm.fs.vfs.listing import list_directory, listed_after, listed_name
 from cernvm.fs.vfs.magic import magic_names, magic_value
+from cernvm.fs.vfs.owners import OwnerSettings, owner_of
 from cernvm.fs.vfs.variant import expand
 
-MAX_KEPT_LISTINGS = 16
+MAX_KEPT_NAMES = 8192
 MAX_QUICK_LISTING = 500
 
 # What keeps a reader from what is there; a name that is not there is no failure.
@@ -41,28 +46,45 @@ class View:
     Concurrency: safe from any thread; no verb holds a lock while it waits.
     """
 
-    def __init__(self, repository: Repository, *, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        variables: Mapping[str, str],
+        owners: OwnerSettings | None = None,
+    ) -> None:
         self._repository = repository
         self._variables = dict(variables)
+        self._owner_of = owner_of(owners or OwnerSettings())
         revision = repository.revision
         root = self._directory_entry(revision, b"")
         assert root is not None
         self._inodes = InodeTable(root, revision)
-        self._listings: OrderedDict[int, tuple[Revision, list[ListedName]]] = OrderedDict()
+        self._listings: OrderedDict[int, list[ListedName]] = OrderedDict()
+        self._names: dict[tuple[int, bytes], ListedName] = {}  # lately listed, by directory
+        self._kept = 0
+        self._names_of = revision  # what these three tell of
         self._lock = threading.Lock()
+        self._past: dict[str, Revision] = {}
         self._files: tuple[Revision, int] | None = None
 
     def try_lookup(self, parent: int, name: bytes) -> Attributes | None:
         """`lookup` without waiting; None when a catalog would have to be fetched first."""
-        return self._lookup(parent, name, lambda revision, path: revision.tree.try_folder(path))
+        revision = self._repository.revision
+        if self._names_of is revision and (known := self._names.get((parent, name))) is not None:
+            return self._refer(known, revision)
+        directory = self._inodes.node(parent)
+        return self._lookup(directory, name, revision, revision.tree.try_folder)
 
     def lookup(self, parent: int, name: bytes, deadline: Deadline) -> Attributes:
         """The entry `name` of a directory; counts one reference, which `forget` gives back.
 
         Errors: `NotFoundError` when the directory surely has no such name (it may be remembered as absent).
         """
+        revision = self._repository.revision
+        directory = self._inodes.node(parent)
         found = self._lookup(
-            parent, name, lambda revision, path: revision.tree.folder(path, deadline)
+            directory, name, revision, lambda path: revision.tree.folder(path, deadline)
         )
         assert found is not None
         return found
@@ -72,8 +94,32 @@ class View:
 
         Not for `.` and `..`, of which the kernel counts none.
         """
-        revision = self._repository.revision
-        self._inodes.refer(listed.path, listed.entry, listed.chunks, revision)
+        self._inodes.refer(listed.path, listed.entry, listed.chunks, self._repository.revision)
+
+    def keep_inodes(self, ledger: InodeLedger | None) -> None:
+        """Record in a ledger which inodes the kernel knows, and know those that it has; None: no longer."""
+        self._inodes.keep_in(ledger)
+
+    def awaken(self, inode: int, deadline: Deadline | None = None) -> bool:
+        """Find what stands behind an inode of which a verb raised `DormantInodeError`; then the verb may be repeated.
+
+        Without a deadline from what is at hand: False when that is not enough.
+        Errors: `NotFoundError` when it is nowhere; as `lookup`.
+        """
+        known = self._inodes.dormant(inode)
+        if known is None:
+            return True
+        for revision in self._revisions_of(known):
+            above = known.path.rpartition(b"/")[0]
+            tree = revision.tree
+            catalog = tree.folder(above, deadline) if deadline else tree.try_folder(above)
+            if catalog is None:
+                return False
+            entry = catalog.find(known.path)
+            chunks = catalog.chunks(known.path) if entry and entry.is_chunked else ()
+            if entry and self._inodes.awaken(known, entry, chunks, revision):
+                return True
+        raise NotFoundError("inode", str(inode))
 
     def forget(self, inode: int, count: int) -> None:
         """Give back `count` references; unknown inodes and the root are ignored."""
@@ -128,6 +174,7 @@ class View:
             offset,
             size_bytes,
             lambda piece: objects.get(piece.key, piece.kind, deadline, size_bytes=piece.size_bytes),
+            is_miss=True,
         )
         assert data is not None
         return data
@@ -203,72 +250,105 @@ class View:
         plain = path.strip(b"/")
         return explain(self._repository, b"/" + plain if plain else b"")
 
+    def _revisions_of(self, known: KnownInode) -> Iterator[Revision]:
+        """What is shown, and then what was shown when the inode was recorded."""
+        shown = self._repository.revision
+        yield shown
+        root = known.root_catalog
+        if root != str(shown.root_catalog):
+            if root not in self._past:
+                self._past[root] = self._repository.past(parse_digest(root))
+            yield self._past[root]
+
     def _lookup(
-        self, parent: int, name: bytes, folder: Callable[[Revision, bytes], Catalog | None]
+        self,
+        directory: Node,
+        name: bytes,
+        revision: Revision,
+        folder: Callable[[bytes], Catalog | None],
     ) -> Attributes | None:
-        directory = self._inodes.node(parent)
         path = directory.path + b"/" + name
-        revision = self._repository.revision
         try:
-            catalog = folder(revision, directory.path)
+            catalog = folder(directory.path)
             if catalog is None:
                 return None
-            entry = catalog.find(path)
+            key = path_key(path)
+            entry = catalog.find(path, key)
             if entry is None:
                 raise NotFoundError("path", path.decode("utf-8", "replace"))
-            chunks = catalog.chunks(path) if entry.is_chunked else ()
+            found = listed_name(catalog, path, entry, self._attributes, key)
         except _Failures as error:
             self._repository.note_failure(path, error)
             raise
-        node = self._inodes.refer(path, entry, chunks, revision)
-        return self._attributes(node.inode, entry)
+        return self._refer(found, revision)
+
+    def _refer(self, found: ListedName, revision: Revision) -> Attributes:
+        node = self._inodes.refer(found.path, found.entry, found.chunks, revision)
+        if node.inode == found.attributes.inode:
+            return found.attributes
+        return found.attributes._replace(inode=node.inode)
 
     def _listing(
         self, inode: int, offset: int, folder: Callable[[Revision, bytes], Catalog | None]
     ) -> Sequence[ListedName] | None:
         node = self._inodes.node(inode)
         revision = self._repository.revision
-        with self._lock:
-            kept = self._listings.get(inode)
-        if kept is not None and kept[0] is revision:
-            return listed_after(kept[1], offset)
+        if self._names_of is revision and (kept := self._listings.get(inode)) is not None:
+            return listed_after(kept, offset)
         above = node.path.rpartition(b"/")[0]
         try:
             catalog = folder(revision, node.path)
             if catalog is None:
                 return None
             parent = (above, self._directory_entry(revision, above) or node.entry)
-            names = list_directory(catalog, (node.path, node.entry), parent, self._child_attributes)
+            names = list_directory(catalog, (node.path, node.entry), parent, self._attributes)
         except _Failures as error:
             self._repository.note_failure(node.path, error)
             raise
-        with self._lock:
-            self._listings[inode] = (revision, names)
-            self._listings.move_to_end(inode)
-            while len(self._listings) > MAX_KEPT_LISTINGS:
-                self._listings.popitem(last=False)
+        self._keep(inode, names, revision)
         return listed_after(names, offset)
 
+    def _keep(self, inode: int, names: list[ListedName], revision: Revision) -> None:
+        """Keep a listing for who reads on and for look-ups; the oldest go, this one stays however long it is."""
+        with self._lock:
+            if self._names_of is not revision:
+                self._listings, self._names, self._kept = OrderedDict(), {}, 0
+                self._names_of = revision
+            self._kept += len(names) - len(self._listings.pop(inode, ()))
+            self._listings[inode] = names
+            quick = islice(names, 2, MAX_KEPT_NAMES)  # after `.` and `..`
+            self._names.update(((inode, listed.name), listed) for listed in quick)
+            while self._kept > MAX_KEPT_NAMES and len(self._listings) > 1:
+                oldest, gone = self._listings.popitem(last=False)
+                self._kept -= len(gone)
+                for listed in gone:
+                    self._names.pop((oldest, listed.name), None)
+
     def _read(
-        self, inode: int, offset: int, size_bytes: int, get: Callable[[Piece], Content | None]
+        self,
+        inode: int,
+        offset: int,
+        size_bytes: int,
+        get: Callable[[Piece], Content | None],
+        *,
+        is_miss: bool = False,
     ) -> bytes | None:
         node = self._inodes.node(inode)
         if node.entry.kind is not EntryKind.FILE:
             raise InvalidInputError("only regular files have content")
         try:
-            return read_pieces(node.content(), offset, size_bytes, get)
+            pieces = node.content()
+            if is_miss:
+                self._repository.ahead.missed(node.revision, node.path, pieces, offset)
+            return read_pieces(pieces, offset, size_bytes, get)
         except _Failures as error:
             self._repository.note_failure(node.path, error)
             raise
 
     def _attributes(self, inode: int, entry: Entry) -> Attributes:
-        is_link = entry.kind is EntryKind.SYMLINK
-        return attributes_of(
-            inode, entry, expand(entry.symlink, self._variables) if is_link else None
-        )
-
-    def _child_attributes(self, path: bytes, entry: Entry, chunks: Sequence[Chunk]) -> Attributes:
-        return self._attributes(inode_number(path, entry, chunks), entry)
+        is_link = entry.is_symlink
+        target = expand(entry.symlink, self._variables) if is_link else None
+        return attributes_of(inode, entry, target, self._owner_of)
 
     def _refresh(self, node: Node) -> None:
         """Take over what a new revision says of an inode whose content it kept; else the inode stays as it was."""
