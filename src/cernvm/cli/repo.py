@@ -25,6 +25,7 @@ from cernvm.fs.publish.repository import (
     known_repositories,
     new_repository,
     read_repository,
+    write_record,
 )
 from cernvm.fs.publish.revision import read_manifest, read_tags, renew
 from cernvm.fs.publish.scan import Owner
@@ -94,6 +95,11 @@ def create(
 @click.option(
     "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in TREE."
 )
+@click.option(
+    "--packs/--no-packs",
+    default=None,
+    help="Also store small files together, for clients far away; kept for the next time.  [default: packs]",
+)
 @json_option
 @click.pass_obj
 def publish(
@@ -105,10 +111,14 @@ def publish(
     tag: str,
     message: str,
     owner: str,
+    packs: bool | None,
     as_json: bool,
 ) -> None:
     """Publish folder TREE in a new signed revision of repository NAME."""
     repository = read_repository(edge.home, name)
+    if packs is not None and packs != repository.has_packs:
+        repository = dataclasses.replace(repository, has_packs=packs)
+        write_record(edge.home, repository)
     options = Options(at=at, tag=tag, description=message, owner=_parse_owner(owner))
     with _shown_progress() as progress:
         published = publish_tree(
@@ -162,7 +172,7 @@ def serve(edge: Edge, *, address: str, port: int) -> None:
 def list_repositories(edge: Edge, *, as_json: bool) -> None:
     """List the repositories that can be published from here."""
     rows = [_described(repository) for repository in known_repositories(edge.home)]
-    columns = ("name", "revision", "hash", "compression", "storage")
+    columns = ("name", "revision", "hash", "compression", "packs", "storage")
     print_rows(rows, columns=columns, as_json=as_json)
 
 
@@ -234,6 +244,7 @@ def _described(repository: Repository) -> dict[str, object]:
         "published_at": "" if published is None else f"{published:%Y-%m-%dT%H:%M:%SZ}",
         "hash": repository.algorithm.value,
         "compression": repository.compression.name.lower(),
+        "packs": repository.has_packs,
         "storage": str(repository.storage),
         "public_key": str(repository.keys.public),
     }

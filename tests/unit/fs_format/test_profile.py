@@ -23,23 +23,24 @@ CVMPROFILE1
 label numpy
 trigger 2
 pack da39a3ee5e6b4b0d3255bfef95601890afd80709 1000 2
-access da39a3ee5e6b4b0d3255bfef95601890afd80709C 0 57344 0 /sw
-access da39a3ee5e6b4b0d3255bfef95601890afd80709 0 10 0 /sw/a%20b
-access 7f9c2ba4e88f827d616045507605853ed73b8093-shake128P 1 4194304 - /sw/lib%FF.so
+access da39a3ee5e6b4b0d3255bfef95601890afd80709C 0 0 57344 0 /sw
+access da39a3ee5e6b4b0d3255bfef95601890afd80709 0 0 10 0 /sw/a%20b
+access 7f9c2ba4e88f827d616045507605853ed73b8093-shake128P 1 8388608 4194304 - /sw/lib%FF.so
 """
 PROFILE = Profile(
     "numpy",
     2,
     (Pack(SHA1, 1000, 2),),
     (
-        Access(b"/sw", SHA1, ObjectKind.CATALOG, Compression.ZLIB, 57344, 0),
-        Access(b"/sw/a b", SHA1, ObjectKind.PLAIN, Compression.ZLIB, 10, 0),
+        Access(b"/sw", SHA1, ObjectKind.CATALOG, Compression.ZLIB, 57344, pack=0),
+        Access(b"/sw/a b", SHA1, ObjectKind.PLAIN, Compression.ZLIB, 10, pack=0),
         Access(
             b"/sw/lib\xff.so",
             Algorithm.SHAKE128.digest(b""),
             ObjectKind.PARTIAL,
             Compression.NONE,
             4 << 20,
+            8 << 20,
         ),
     ),
 )
@@ -54,7 +55,8 @@ accesses = st.builds(
     digests,
     st.sampled_from([ObjectKind.PLAIN, ObjectKind.PARTIAL, ObjectKind.CATALOG]),
     st.sampled_from(Compression),
-    st.integers(0, 1 << 40),
+    st.integers(0, 1 << 48),
+    st.integers(0, 1 << 48),
     st.none() | st.just(0),
 )
 profiles = st.builds(

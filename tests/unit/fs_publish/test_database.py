@@ -1,4 +1,7 @@
 import random
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,8 @@ from cernvm.core.digest import Algorithm
 from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.format.catalog import SCHEMA_REVISION, Properties
 from cernvm.fs.format.entry import Chunk, NestedCatalog
+from cernvm.fs.format.pack import Pack
+from cernvm.fs.format.pack_table import PackedStretch
 from cernvm.fs.format.statistics import Statistics
 from cernvm.fs.publish.database import Catalog, Item, pack_catalog, unpack_catalog, unpack_history
 
@@ -31,6 +36,27 @@ def test_catalogs_survive_being_packed():
     catalog = with_root(CATALOG)
 
     assert unpack_catalog(pack_catalog(catalog, algorithm=Algorithm.SHAKE128)) == catalog
+
+
+def packed_catalog():
+    pack = Pack(DIGEST, 1000, 3)
+    stretches = (PackedStretch(b"/a/b/\xe9\n", b"/a/b/\xe9\n", pack),)
+    return replace(with_root(CATALOG), packs=stretches, profiles=(("numpy", DIGEST),))
+
+
+def test_packs_and_profiles_survive_being_packed():
+    catalog = packed_catalog()
+
+    assert unpack_catalog(pack_catalog(catalog, algorithm=Algorithm.SHAKE128)) == catalog
+
+
+def test_tables_that_another_publisher_copied_into_its_revision_are_not_believed():
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        database.deserialize(pack_catalog(packed_catalog(), algorithm=Algorithm.SHAKE128))
+        database.execute("UPDATE properties SET value = '8' WHERE key = 'revision'")
+        taken_over = unpack_catalog(database.serialize())
+
+    assert (taken_over.packs, taken_over.profiles) == ((), ())
 
 
 def test_a_catalog_without_its_root_is_refused():

@@ -28,11 +28,11 @@ PACKED_REVISION = (
 MAX_PACKS = 1 << 14
 MAX_PROFILES = 1 << 10
 MAX_LABEL_LENGTH = 64
-SMALL_BYTES = 256 << 10  # of content: larger files are not packed with their directory
+SMALL_BYTES = 128 << 10  # of content: larger files are not packed with their directory
 
 CREATE_PACKS = """\
 CREATE TABLE packs (first BLOB, last BLOB, hash TEXT, size INTEGER, objects INTEGER, \
-CONSTRAINT pk_packs PRIMARY KEY (first));
+CONSTRAINT pk_packs PRIMARY KEY (first)) WITHOUT ROWID;
 """
 CREATE_PROFILES = """\
 CREATE TABLE profiles (label TEXT, hash TEXT, CONSTRAINT pk_profiles PRIMARY KEY (label));
@@ -68,6 +68,19 @@ class PackedStretch:
 def packing_key(path: bytes) -> PackingKey:
     """What files are packed in the order of: their directories from the root down, then their own place."""
     return _way(path.rpartition(b"/")[0]), path_key(path)[0] & _LISTING_MASK
+
+
+def packing_keys(paths: Sequence[bytes]) -> list[PackingKey]:
+    """The `packing_key` of each path; quicker for many that share their directories."""
+    ways: dict[bytes, tuple[int, ...]] = {}
+    keys = []
+    for path in paths:
+        folder = path.rpartition(b"/")[0]
+        way = ways.get(folder)
+        if way is None:
+            way = ways[folder] = _way(folder)
+        keys.append((way, path_key(path)[0] & _LISTING_MASK))
+    return keys
 
 
 def is_packed(entry: Entry) -> bool:

@@ -25,7 +25,7 @@ MAX_TRIGGER = 1 << 10
 
 _FIRST_LINE = "CVMPROFILE1"
 _MAX_PATH_BYTES = 4096
-_MAX_CONTENT_BYTES = 1 << 40
+_MAX_FILE_BYTES = 1 << 48
 _KINDS = {kind.value: kind for kind in (ObjectKind.PLAIN, ObjectKind.PARTIAL, ObjectKind.CATALOG)}
 
 
@@ -34,7 +34,8 @@ class Access:
     """One object that the program needs, and where it stood in the tree.
 
     Shape: `path` is a file's, or a nested catalog's mountpoint for an object of kind `CATALOG`; `pack` counts the
-    profile's packs from 0, None for an object that lies in none of them. Units: `size_bytes` of content.
+    profile's packs from 0, None for an object that lies in none of them. Units: `size_bytes` of content; `offset` is
+    where a chunk begins in its file, 0 for everything else.
     """
 
     path: bytes
@@ -42,6 +43,7 @@ class Access:
     kind: ObjectKind
     compression: Compression
     size_bytes: int
+    offset: int = 0
     pack: int | None = None
 
 
@@ -130,7 +132,7 @@ def _lines(profile: Profile) -> Iterator[str]:
     for access in profile.accesses:
         place = "-" if access.pack is None else str(access.pack)
         name = f"{access.digest}{access.kind.value}"
-        numbers = f"{int(access.compression)} {access.size_bytes} {place}"
+        numbers = f"{int(access.compression)} {access.offset} {access.size_bytes} {place}"
         yield f"access {name} {numbers} {quote_path(access.path)}"
 
 
@@ -171,7 +173,7 @@ class _Lines:
 
     def number(self, text: str, most: int) -> int:
         """The number, of 0 to `most`, that a word is, without leading zeros."""
-        if not (text.isascii() and text.isdecimal() and len(text) <= 15 and str(int(text)) == text):
+        if not (text.isascii() and text.isdecimal() and len(text) <= 16 and str(int(text)) == text):
             raise self.wrong(f"{text[:40]!r} is no number")
         if int(text) > most:
             raise self.wrong(f"{text} is too large")
@@ -191,7 +193,7 @@ def _parse_pack(lines: _Lines) -> Pack:
 
 
 def _parse_access(lines: _Lines) -> Access:
-    name, compression, size, pack, path = lines.take("access", 5)
+    name, compression, offset, size, pack, path = lines.take("access", 6)
     letter = name[-1:] if name[-1:].isupper() else ""
     if letter not in _KINDS:
         raise lines.wrong(f"{letter!r} is no kind of object that a program reads")
@@ -201,7 +203,8 @@ def _parse_access(lines: _Lines) -> Access:
             digest=lines.digest(name.removesuffix(letter)),
             kind=_KINDS[letter],
             compression=Compression.from_flag(lines.number(compression, 1)),
-            size_bytes=lines.number(size, _MAX_CONTENT_BYTES),
+            size_bytes=lines.number(size, _MAX_FILE_BYTES),
+            offset=lines.number(offset, _MAX_FILE_BYTES),
             pack=None if pack == "-" else lines.number(pack, MAX_ACCESSES),
         )
     except FormatError as error:

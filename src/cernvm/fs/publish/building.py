@@ -20,11 +20,13 @@ from cernvm.fs.format.compress import deflate_content
 from cernvm.fs.format.entry import Entry, EntryFlag, NestedCatalog
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.format.pack_table import PackedStretch, format_stretch
 from cernvm.fs.format.statistics import Counters, Statistics, count_entries
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.database import Catalog, Item, pack_catalog
 from cernvm.fs.publish.grafting import Gap, Link, count_links, open_chain, take_out
 from cernvm.fs.publish.index import Index, KnownCatalog
+from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits, split
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written, write_object
@@ -49,6 +51,7 @@ class CatalogBuilder:
     previous: Manifest
     now: datetime
     progress: Progress
+    packer: Packer
     packed: int = 0
 
     def build(self, items: list[Item], *, at: bytes, limits: CatalogLimits) -> Written:
@@ -91,6 +94,7 @@ class CatalogBuilder:
             items=tuple(items),
             nested=tuple(one.nested for one in below),
             statistics=_statistics(items, [one.total for one in below]),
+            packs=self.packer.stretches_of(items),
         )
         return self._write(catalog)
 
@@ -105,7 +109,8 @@ class CatalogBuilder:
 
     def _pack_one(self, prefix: bytes, items: list[Item], below: list[_Below]) -> _Below:
         known = self.index.catalog(prefix)
-        fingerprint = self._fingerprint(items, below)
+        packs = self.packer.stretches_of(items)
+        fingerprint = self._fingerprint(items, below, packs)
         if known is not None and known.fingerprint == fingerprint and self._has(known.nested):
             self.index.remember_catalog(known)
             return _Below(known.nested, known.total)
@@ -117,6 +122,7 @@ class CatalogBuilder:
                 items=tuple(items),
                 nested=tuple(one.nested for one in below),
                 statistics=statistics,
+                packs=packs,
             )
         )
         nested = NestedCatalog(prefix, written.digest, written.size_bytes)
@@ -142,7 +148,8 @@ class CatalogBuilder:
 
     def _renewed(self, catalog: Catalog, before: Digest) -> Catalog:
         properties = self._properties(catalog.properties.root_prefix, before)
-        return replace(catalog, properties=properties)
+        packs = self.packer.stretches_of(catalog.items)
+        return replace(catalog, properties=properties, packs=packs)
 
     def _properties(self, prefix: bytes, before: Digest | None) -> Properties:
         return Properties(
@@ -164,7 +171,9 @@ class CatalogBuilder:
     def _has(self, nested: NestedCatalog) -> bool:
         return self.store.has(object_path(nested.digest, ObjectKind.CATALOG))
 
-    def _fingerprint(self, items: Iterable[Item], below: Iterable[_Below]) -> bytes:
+    def _fingerprint(
+        self, items: Iterable[Item], below: Iterable[_Below], packs: Iterable[PackedStretch]
+    ) -> bytes:
         """Equal for catalogs that say the same, whatever revision they were packed for."""
         hasher = hashlib.sha256()
         for item in items:
@@ -172,6 +181,7 @@ class CatalogBuilder:
             chunks = [(c.offset, c.size, c.digest.raw) for c in item.chunks]
             hasher.update(repr((row, chunks)).encode())
         hasher.update(repr([format_nested(one.nested) for one in below]).encode())
+        hasher.update(repr([format_stretch(stretch) for stretch in packs]).encode())
         return hasher.digest()
 
 

@@ -13,10 +13,11 @@ from datetime import datetime
 
 from cernvm.core.digest import Algorithm, Digest
 from cernvm.core.errors import CatalogFormatError
-from cernvm.fs.format import catalog, history, reflog
+from cernvm.fs.format import catalog, history, pack_table, reflog
 from cernvm.fs.format.catalog import PathKey, Properties, path_key
 from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
 from cernvm.fs.format.history import Tag
+from cernvm.fs.format.pack_table import PackedStretch
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.format.statistics import Statistics, format_statistics, parse_statistics
 
@@ -37,12 +38,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A whole catalog as values; `items` in path order, the catalog's root first."""
+    """A whole catalog as values; `items` in path order, the catalog's root first.
+
+    Shape: `profiles` are labels and the digests of their objects, in the root catalog only.
+    """
 
     properties: Properties
     items: tuple[Item, ...]
     nested: tuple[NestedCatalog, ...]
     statistics: Statistics
+    packs: tuple[PackedStretch, ...] = ()
+    profiles: tuple[tuple[str, Digest], ...] = ()
 
 
 def pack_catalog(packed: Catalog, *, algorithm: Algorithm) -> bytes:
@@ -71,6 +77,7 @@ def pack_catalog(packed: Catalog, *, algorithm: Algorithm) -> bytes:
             "INSERT INTO properties (key, value) VALUES (?, CAST(? AS TEXT))",
             catalog.format_properties(packed.properties),
         )
+        _pack_tables(database, packed)
         return _serialized(database)
 
 
@@ -93,11 +100,14 @@ def unpack_catalog(data: bytes) -> Catalog:
             f"SELECT {catalog.nested_columns(properties.schema_revision)} FROM nested_catalogs"  # noqa: S608
         ).fetchall()
         statistics = parse_statistics(database.execute(catalog.SELECT_STATISTICS))
+        packs, profiles = _unpack_tables(database, properties)
     return Catalog(
         properties=properties,
         items=_with_paths(rows, chunks, properties.root_prefix),
         nested=tuple(catalog.parse_nested(row) for row in nested),
         statistics=statistics,
+        packs=packs,
+        profiles=profiles,
     )
 
 
@@ -134,6 +144,42 @@ def extend_reflog(
             [(str(digest), int(kind), int(now.timestamp())) for digest, kind in references],
         )
         return _serialized(database)
+
+
+def _pack_tables(database: sqlite3.Connection, packed: Catalog) -> None:
+    """The tables of packs and profiles, where there is something to put into them."""
+    if packed.packs:
+        database.execute(pack_table.CREATE_PACKS)
+        database.executemany(pack_table.INSERT_PACK, map(pack_table.format_stretch, packed.packs))
+    if packed.profiles:
+        database.execute(pack_table.CREATE_PROFILES)
+        database.executemany(
+            pack_table.INSERT_PROFILE, [(label, str(digest)) for label, digest in packed.profiles]
+        )
+    if packed.packs or packed.profiles:
+        database.execute(
+            "INSERT INTO properties (key, value) VALUES (?, ?)",
+            (pack_table.PACKED_REVISION, str(packed.properties.revision)),
+        )
+
+
+def _unpack_tables(
+    database: sqlite3.Connection, properties: Properties
+) -> tuple[tuple[PackedStretch, ...], tuple[tuple[str, Digest], ...]]:
+    """Packs and profiles, if they were made for this revision of the catalog."""
+    found = database.execute(pack_table.SELECT_PACKED_REVISION).fetchone()
+    if found is None or found[0] != b"%d" % properties.revision:
+        return (), ()
+    tables = {name for (name,) in database.execute(pack_table.SELECT_TABLES)}
+    packs: tuple[PackedStretch, ...] = ()
+    profiles: tuple[tuple[str, Digest], ...] = ()
+    if pack_table.PACKS_TABLE in tables:
+        rows = database.execute(pack_table.SELECT_PACKS).fetchmany(pack_table.MAX_PACKS + 1)
+        packs = tuple(pack_table.parse_pack_table(rows).stretches)
+    if pack_table.PROFILES_TABLE in tables:
+        rows = database.execute(pack_table.SELECT_PROFILES).fetchmany(pack_table.MAX_PROFILES + 1)
+        profiles = tuple(sorted(pack_table.parse_profile_rows(rows).items()))
+    return packs, profiles
 
 
 def _with_paths(

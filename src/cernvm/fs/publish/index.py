@@ -23,6 +23,7 @@ from cernvm.core.errors import FormatError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
 from cernvm.fs.format.entry import Chunk, NestedCatalog
+from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.statistics import NAMES, Counters
 from cernvm.fs.publish.content import Content
 
@@ -34,6 +35,10 @@ _CREATE = """\
 CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
     digest TEXT, chunks TEXT, PRIMARY KEY (device, inode)) WITHOUT ROWID;
 CREATE TABLE catalogs (prefix BLOB PRIMARY KEY, fingerprint BLOB, digest TEXT, size INTEGER, counters TEXT);
+"""
+# not in the first version, and no reason to forget all else
+_CREATE_PACKS = """\
+CREATE TABLE IF NOT EXISTS packs (fingerprint BLOB PRIMARY KEY, digest TEXT, size INTEGER, objects INTEGER)
 """
 
 
@@ -53,6 +58,7 @@ class Index:
         self._database = database
         self._files: list[tuple[object, ...]] = []
         self._catalogs: list[tuple[object, ...]] = []
+        self._packs: dict[bytes, Pack] = {}
 
     def file(self, status: os.stat_result) -> Content | None:
         """What was stored for the file with these attributes; None for a new or changed one."""
@@ -115,6 +121,22 @@ class Index:
             )
         )
 
+    def pack(self, fingerprint: bytes) -> Pack | None:
+        """The pack that was made of a list of objects."""
+        if (made := self._packs.get(fingerprint)) is not None:
+            return made
+        row = self._row(
+            "SELECT digest, size, objects FROM packs WHERE fingerprint = ?", (fingerprint,)
+        )
+        try:
+            return None if row is None else Pack(parse_digest(row[0]), row[1], row[2])
+        except (FormatError, ValueError, TypeError, AttributeError):
+            return None
+
+    def remember_pack(self, fingerprint: bytes, pack: Pack) -> None:
+        """Note what a list of objects was packed as."""
+        self._packs[fingerprint] = pack
+
     def save(self) -> None:
         """Keep what was remembered; call it once the revision is durable."""
         try:
@@ -125,11 +147,19 @@ class Index:
                 database.executemany(
                     "INSERT OR REPLACE INTO catalogs VALUES (?, ?, ?, ?, ?)", self._catalogs
                 )
+                database.executemany(
+                    "INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)",
+                    [
+                        (fingerprint, str(pack.digest), pack.size_bytes, pack.object_count)
+                        for fingerprint, pack in self._packs.items()
+                    ],
+                )
         except sqlite3.Error as exc:
             # the revision stands; the next publication reads more files than it would have to
             log.warning("index.not_saved", extra=fields(error=str(exc)))
         self._files.clear()
         self._catalogs.clear()
+        self._packs.clear()
 
     def _row(self, query: str, key: tuple[object, ...]) -> tuple[Any, ...] | None:
         try:
@@ -172,6 +202,7 @@ def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"version {version}")
         if version == 0:
             database.executescript(f"BEGIN; {_CREATE} PRAGMA user_version = {_VERSION}; COMMIT;")
+        database.execute(_CREATE_PACKS)
         database.execute("SELECT count(*) FROM catalogs").fetchone()
     except sqlite3.Error:
         database.close()

@@ -24,6 +24,7 @@ from cernvm.fs.publish.building import CatalogBuilder
 from cernvm.fs.publish.content import ContentWriter, Progress
 from cernvm.fs.publish.database import Item
 from cernvm.fs.publish.index import Index, open_index
+from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import read_manifest, read_tags, write_revision
@@ -88,7 +89,8 @@ def publish_tree(
         _check_tag(chosen.tag, tags)
         items = _scan(repository, store, tree, at, chosen, index, done)
         now = used.now()
-        builder = CatalogBuilder(repository, store, index, previous, now, done)
+        packer = Packer(repository, store, index, done, is_on=repository.has_packs)
+        builder = CatalogBuilder(repository, store, index, previous, now, done, packer)
         root = builder.build(items, at=at, limits=chosen.limits)
         manifest = replace(
             previous,

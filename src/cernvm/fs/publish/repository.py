@@ -1,6 +1,6 @@
 """What this machine knows of a repository that it publishes: a small TOML file per repository.
 
-Shape: `$CVM_HOME/repositories/NAME.toml` with the keys `storage`, `keys`, `hash`, `compression`.
+Shape: `$CVM_HOME/repositories/NAME.toml` with the keys `storage`, `keys`, `hash`, `compression`, `packs`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Repository:
     """A repository that can be published from here.
 
     Shape: `storage` is the folder that a web server exports as `/cvmfs/NAME`; `index` the publisher's memory of
-    files that it has stored, which may be deleted at any time.
+    files that it has stored, which may be deleted at any time; `has_packs` whether it is published with packs.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Repository:
     algorithm: Algorithm
     compression: Compression
     index: Path
+    has_packs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class _Record:
     keys: Path
     hash: str
     compression: str
+    packs: bool = True
 
 
 def known_repositories(home: Home) -> list[Repository]:
@@ -67,6 +69,7 @@ def read_repository(home: Home, name: str) -> Repository:
         algorithm=algorithm,
         compression=compression,
         index=_index_path(home, name),
+        has_packs=record.packs,
     )
 
 
@@ -102,6 +105,7 @@ def write_record(home: Home, repository: Repository) -> None:
     }
     # a JSON string is a TOML basic string as well
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    text += f"packs = {json.dumps(repository.has_packs)}\n"
     write_atomically(_record_path(home, repository.name), text.encode())
 
 

@@ -1,0 +1,119 @@
+"""Small objects into packs, which are written once: equal lists of objects are equal packs.
+
+Flow: `Packer.stretches_of` for a catalog (`cutting` decides where packs end), `Packer.pack` for any list of objects.
+Source: docs/formats/packs.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cernvm.core.digest import Digest
+from cernvm.core.errors import NotFoundError
+from cernvm.core.log import fields
+from cernvm.fs.format.compress import Compression
+from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.format.pack import MAX_OBJECT_BYTES, Pack, PackedObject, format_pack
+from cernvm.fs.format.pack_table import PackedStretch, is_packed, packing_keys
+from cernvm.fs.publish.content import Progress
+from cernvm.fs.publish.cutting import cut_stretches
+from cernvm.fs.publish.database import Item
+from cernvm.fs.publish.index import Index
+from cernvm.fs.publish.repository import Repository
+from cernvm.fs.store.port import ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallObject:
+    """An object of the store that may go into a pack. Units: `content_bytes` once inflated."""
+
+    digest: Digest
+    kind: ObjectKind
+    compression: Compression
+    content_bytes: int
+
+
+@dataclass(slots=True)
+class Packer:
+    """Puts packs into the store; none at all for a repository that is published without."""
+
+    repository: Repository
+    store: ObjectStore
+    index: Index
+    progress: Progress
+    is_on: bool = True
+
+    def stretches_of(self, items: Sequence[Item]) -> tuple[PackedStretch, ...]:
+        """The packs of a catalog, in packing order."""
+        if not self.is_on:
+            return ()
+        small = [item for item in items if is_packed(item.entry)]
+        keys = packing_keys([item.path for item in small])
+        order = sorted(range(len(small)), key=keys.__getitem__)
+        files = [(keys[position], small[position].entry.size) for position in order]
+        found = []
+        for stretch in cut_stretches(files):
+            packed = [small[order[place]] for place in stretch]
+            pack = self.pack([_object(item) for item in packed])
+            if pack is not None:
+                found.append(PackedStretch(packed[0].path, packed[-1].path, pack))
+        return tuple(found)
+
+    def pack(self, objects: Sequence[SmallObject]) -> Pack | None:
+        """The pack of these objects, each once, in this order; None where none of them could be packed."""
+        unique = list(dict.fromkeys(objects))
+        fingerprint = _fingerprint(unique)
+        known = self.index.pack(fingerprint)
+        if known is not None and self.store.has(object_path(known.digest, ObjectKind.PACK)):
+            return known
+        rows = [row for one in unique if (row := self._row(one)) is not None]
+        if not rows:
+            return None
+        data = format_pack(rows)
+        pack = Pack(self.repository.algorithm.digest(data), len(data), len(rows))
+        path = object_path(pack.digest, ObjectKind.PACK)
+        is_new = not self.store.has(path)
+        if is_new:
+            self.store.put(path, data)
+        self.progress.add_object(len(data) if is_new else 0)
+        if len(rows) == len(unique):
+            self.index.remember_pack(fingerprint, pack)
+        return pack
+
+    def _row(self, one: SmallObject) -> tuple[PackedObject, bytes] | None:
+        """An object with its stored bytes; None, as readers would refuse it, where the store lost or damaged it."""
+        path = object_path(one.digest, one.kind)
+        try:
+            stored = self.store.get(path)
+        except NotFoundError:
+            stored = None
+        is_good = (
+            stored is not None
+            and len(stored) <= MAX_OBJECT_BYTES
+            and one.digest.algorithm.digest(stored) == one.digest
+        )
+        if stored is None or not is_good:
+            log.warning("pack.object_left_out", extra=fields(path=path))
+            return None
+        row = PackedObject(one.digest, one.kind, one.compression, len(stored), one.content_bytes)
+        return row, stored
+
+
+def _object(item: Item) -> SmallObject:
+    entry = item.entry
+    assert entry.digest is not None
+    return SmallObject(entry.digest, ObjectKind.PLAIN, entry.compression, entry.size)
+
+
+def _fingerprint(objects: Sequence[SmallObject]) -> bytes:
+    hasher = hashlib.sha256()
+    for one in objects:
+        hasher.update(
+            f"{one.digest}{one.kind.value} {int(one.compression)} {one.content_bytes}\n".encode()
+        )
+    return hasher.digest()
