@@ -9,7 +9,7 @@ import errno
 import logging
 import stat
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from cernvm.core.errors import CvmError, NotFoundError, UnavailableError
@@ -17,7 +17,7 @@ from cernvm.core.log import fields
 from cernvm.fs.fuse import Attributes, Child, MustWaitError, Patience, Space
 from cernvm.fs.mount.errno_of import errno_of
 from cernvm.fs.mount.recent import RecentFailures
-from cernvm.fs.vfs import ListedName, View
+from cernvm.fs.vfs import DormantInodeError, ListedName, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,11 +30,17 @@ log = logging.getLogger(__name__)
 def _with_errno(
     verb: Callable[Concatenate[ViewOperations, int, P], T],
 ) -> Callable[Concatenate[ViewOperations, int, P], T]:
-    """Let only `OSError`, with an errno of our table, and `MustWaitError` out of a verb about an inode."""
+    """Let only `OSError`, with an errno of our table, and `MustWaitError` out of a verb about an inode.
+
+    The verb's last argument is its patience. Inodes that only a process before this one knew are found again first.
+    """
 
     def translated(self: ViewOperations, inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return verb(self, inode, *args, **kwargs)
+        except DormantInodeError:
+            self._awaken(inode, cast("Patience", args[-1]))
+            return translated(self, inode, *args, **kwargs)
         except CvmError as error:
             raise OSError(errno_of(error), error.what) from error
         except OSError as error:
@@ -97,16 +103,18 @@ class ViewOperations:
         with self._unless_failed("read", inode):
             return self._view.read(inode, offset, size_bytes, patience)
 
-    @_with_errno
     def is_uncached(self, inode: int) -> bool:
-        return self._view.is_uncached(inode)
+        with suppress(MustWaitError):
+            return self._is_uncached(inode, None)
+        return False
 
-    @_with_errno
     def backing(self, inode: int) -> int | None:
-        return self._view.backing(inode)
+        with suppress(MustWaitError):
+            return self._backing(inode, None)
+        return None
 
-    def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002
-        value = self._xattr_if_any(inode, name)
+    def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:
+        value = self._xattr_if_any(inode, name, patience)
         if value is not None:
             return value
         if not name.startswith(_NAME_SPACES):
@@ -126,8 +134,26 @@ class ViewOperations:
         self._view.forget(inode, count)
 
     @_with_errno
-    def _xattr_if_any(self, inode: int, name: bytes) -> bytes | None:
+    def _xattr_if_any(self, inode: int, name: bytes, patience: Patience) -> bytes | None:  # noqa: ARG002
         return self._view.xattr(inode, name)
+
+    @_with_errno
+    def _is_uncached(self, inode: int, patience: Patience) -> bool:  # noqa: ARG002
+        return self._view.is_uncached(inode)
+
+    @_with_errno
+    def _backing(self, inode: int, patience: Patience) -> int | None:  # noqa: ARG002
+        return self._view.backing(inode)
+
+    def _awaken(self, inode: int, patience: Patience) -> None:
+        """Errors: `MustWaitError`; `OSError(ESTALE)`, upon which the kernel walks the whole path again."""
+        try:
+            if not self._view.awaken(inode, patience):
+                raise MustWaitError
+        except NotFoundError as error:
+            raise OSError(errno.ESTALE, error.what) from error
+        except CvmError as error:
+            raise OSError(errno_of(error), error.what) from error
 
     @contextmanager
     def _unless_failed(self, *wanted: Hashable) -> Iterator[None]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
+from cernvm.core.digest import Digest
 from cernvm.core.errors import (
     CvmError,
     DeadlineError,

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cernvm.fs.vfs.owners import OwnerSettings
+
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings:
     """How entries are shown. Shape: `variables` fill in variant symlinks."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
+    owners: OwnerSettings = field(default_factory=OwnerSettings)
