@@ -11,6 +11,7 @@ import enum
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from cernvm.fs.fuse.values import Attributes, Space, Validity
@@ -23,9 +24,9 @@ ROOT_INODE = 1
 REQUEST_HEAD = struct.Struct("=IIQQIIIHH")
 ANSWER_HEAD = struct.Struct("=IiQ")
 
-_ATTRIBUTES = "6Q10I"
-_ENTRY = struct.Struct("=QQQQII" + _ATTRIBUTES)
-_ATTRIBUTES_ANSWER = struct.Struct("=QII" + _ATTRIBUTES)
+_ENTRY = struct.Struct("=QQQQII" + "6Q10I")  # its own words, then those of the attributes
+_ENTRY_HEAD = 40
+_ATTRIBUTES_HEAD = struct.Struct("=QII")
 _DIRECTORY_ENTRY = struct.Struct("=QQII")
 _INIT_REQUEST = struct.Struct("=4I")
 _INIT_ANSWER = struct.Struct("=IIIIHHIIHHIIH22x")
@@ -41,6 +42,7 @@ RESENT_BIT = 1 << 63  # in the number of a request that the kernel sends again
 
 _BLOCK_BYTES = 4096
 _SECTOR_BYTES = 512
+_U64_MASK = 0xFFFF_FFFF_FFFF_FFFF  # the kernel reads seconds as signed: times before 1970
 _NS_PER_S = 1_000_000_000
 _FILE_TYPE_SHIFT = 12
 
@@ -233,11 +235,36 @@ def pack_entry(found: Attributes, validity: Validity) -> bytes:
     """The answer to LOOKUP: an inode and for how long its name and attributes hold."""
     entry_s, entry_ns = _seconds(validity.entry_s)
     attributes_s, attributes_ns = _seconds(validity.attributes_s)
+    inode, size_bytes, mtime_ns = found.inode, found.size_bytes, found.mtime_ns
+    seconds, nanoseconds = mtime_ns // _NS_PER_S & _U64_MASK, mtime_ns % _NS_PER_S
+    # written out, since this answers every look-up and every name of a listing
     return _ENTRY.pack(
-        found.inode, 0, entry_s, attributes_s, entry_ns, attributes_ns, *_words(found)
+        inode,
+        0,
+        entry_s,
+        attributes_s,
+        entry_ns,
+        attributes_ns,
+        inode,
+        size_bytes,
+        -(-size_bytes // _SECTOR_BYTES),
+        seconds,
+        seconds,
+        seconds,
+        nanoseconds,
+        nanoseconds,
+        nanoseconds,
+        found.mode,
+        found.link_count,
+        found.uid,
+        found.gid,
+        found.rdev,
+        _BLOCK_BYTES,
+        0,
     )
 
 
+@cache
 def pack_absence(validity: Validity) -> bytes:
     """The answer to LOOKUP of a name that does not exist, to be remembered by the kernel."""
     entry_s, entry_ns = _seconds(validity.negative_s)
@@ -247,7 +274,9 @@ def pack_absence(validity: Validity) -> bytes:
 def pack_attributes(found: Attributes, validity: Validity) -> bytes:
     """The answer to GETATTR."""
     seconds, nanoseconds = _seconds(validity.attributes_s)
-    return _ATTRIBUTES_ANSWER.pack(seconds, nanoseconds, 0, *_words(found))
+    return (
+        _ATTRIBUTES_HEAD.pack(seconds, nanoseconds, 0) + pack_entry(found, validity)[_ENTRY_HEAD:]
+    )
 
 
 def pack_open(handle: int, flags: int, backing: int = 0) -> bytes:
@@ -292,29 +321,7 @@ def pack_inval_entry(parent: int, name: bytes) -> bytes:
     return struct.pack("=QII", parent, len(name), 0) + name + b"\0"
 
 
-def _words(found: Attributes) -> tuple[int, ...]:
-    seconds, nanoseconds = divmod(found.mtime_ns, _NS_PER_S)
-    seconds &= 0xFFFF_FFFF_FFFF_FFFF  # the kernel reads it as signed: times before 1970
-    return (
-        found.inode,
-        found.size_bytes,
-        -(-found.size_bytes // _SECTOR_BYTES),
-        seconds,
-        seconds,
-        seconds,
-        nanoseconds,
-        nanoseconds,
-        nanoseconds,
-        found.mode,
-        found.link_count,
-        found.uid,
-        found.gid,
-        found.rdev,
-        _BLOCK_BYTES,
-        0,
-    )
-
-
+@lru_cache(maxsize=16)
 def _seconds(period_s: float) -> tuple[int, int]:
     whole = int(period_s)
     return whole, int((period_s - whole) * _NS_PER_S)
