@@ -13,6 +13,7 @@ import logging
 import resource
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from cernvm.fs.cache.port import Content, ContentKey, Draft, Rank, Usage
 from cernvm.fs.cache.quota import Limits, limits
 
 SETTLE_EVERY_S = 5.0
+LIMIT_HOLDS_S = 0.5
 MAX_HELD = 256
 
 _STALE = (errno.ELOOP, errno.EMEDIUMTYPE, errno.ENXIO, errno.EACCES)
@@ -66,6 +68,8 @@ class DiskCache:
         self._ledger = Ledger()
         self._settling = threading.Lock()
         self._wanted = threading.Event()
+        self._limit_bytes = 0
+        self._limit_ends = 0.0
         self._unfinished: Limits | None = None
         self._closing = False
         try:
@@ -275,9 +279,13 @@ class DiskCache:
 
     def _keep_within_limits(self, more_bytes: int = 0) -> None:
         used_bytes = self._used_bytes()
-        with suppress(OSError):
-            if used_bytes + more_bytes > self._limits(used_bytes).limit_bytes:
-                self._settle(more_bytes=more_bytes, is_hasty=True)
+        if time.monotonic() >= self._limit_ends:
+            # What this process writes moves from free to used, so the sum holds until others write.
+            self._limit_ends = time.monotonic() + LIMIT_HOLDS_S
+            with suppress(OSError):
+                self._limit_bytes = self._limits(used_bytes).limit_bytes
+        if used_bytes + more_bytes > self._limit_bytes:
+            self._settle(more_bytes=more_bytes, is_hasty=True)
 
     def _settle(
         self, wanted: Limits | None = None, *, more_bytes: int = 0, is_hasty: bool = False

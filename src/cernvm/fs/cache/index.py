@@ -194,16 +194,22 @@ class Index:
         return Row(found[0], Rank(found[1])) if found else None
 
     def _write_objects(self, connection: sqlite3.Connection, news: News, gone: set[str]) -> None:
-        turn = connection.execute("SELECT turn FROM totals").fetchone()[0] + 1
-        added = [
-            (name, row.size_bytes, int(row.rank), at, row.checksum)
-            for at, (name, row) in enumerate(news.added.items(), turn)
-            if name not in gone
-        ]
+        turn: int = connection.execute("SELECT turn FROM totals").fetchone()[0]
+        read = set(news.used)
+        unread = [name for name in news.added if name not in read]
+        added: list[tuple[str, int, int, int, bytes | None]] = []
+        used: list[tuple[int, str]] = []
+        for name in (*unread, *news.used):
+            turn += 1
+            row = news.added.get(name)
+            if row is None:
+                used.append((turn, name))
+            elif name not in gone:
+                rank = row.rank.when_used if name in read else row.rank
+                added.append((name, row.size_bytes, int(rank), turn, row.checksum))
         connection.executemany(_ADD, added)
-        turn += len(news.added)
-        connection.executemany(_USE, [(at, name) for at, name in enumerate(news.used, turn)])
-        connection.execute("UPDATE totals SET turn = ?", (turn + len(news.used),))
+        connection.executemany(_USE, used)
+        connection.execute("UPDATE totals SET turn = ?", (turn,))
 
     def rows(self, after: str, limit: int) -> list[tuple[str, Row]]:
         """Up to `limit` objects whose names come after `after`, in the order of names."""
