@@ -38,8 +38,11 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "repo": ("cernvm.cli.repo:repo", "Create, publish and serve CernVM-FS repositories."),
         "mount": ("cernvm.cli.mount:mount", "Mount a repository."),
         "umount": ("cernvm.cli.mount:umount", "Unmount a repository."),
+        "exec": ("cernvm.cli.exec:exec_", "Run a command that sees repositories, without root."),
         "why": ("cernvm.cli.why:why", "Explain where a path comes from and why it fails."),
         "config": ("cernvm.cli.config:config", "Read the configuration of clients in /etc/cvmfs."),
+        "talk": ("cernvm.cli.talk:talk", "Say the original's commands to a mount."),
+        "metrics": ("cernvm.cli.metrics:metrics", "Print or serve the counters of all mounts."),
     },
     "Machines": {
         "run": ("cernvm.cli.instances:run", "Start contextualized instances."),

@@ -10,7 +10,7 @@ Errors: paths raise `OSError`s as `pathlib` does, whose `__cause__` is the `CvmE
 """
 
 from cernvm.fs.api.files import Files, Listed, OpenFile
-from cernvm.fs.api.locating import Wanted, locate
+from cernvm.fs.api.locating import Wanted, locate, locate_mount
 from cernvm.fs.api.opened import OpenRepository, open_repository
 from cernvm.fs.api.path import RepositoryPath
 from cernvm.fs.reader import Pin
@@ -24,5 +24,6 @@ __all__ = [
     "RepositoryPath",
     "Wanted",
     "locate",
+    "locate_mount",
     "open_repository",
 ]

@@ -1,22 +1,27 @@
 """Where a repository comes from and what vouches for it: said by the caller, made here, or configured.
 
-What the caller says goes first, then what `$CVM_HOME` knows of repositories that are made here.
+What the caller says goes first, then what `$CVM_HOME` knows of repositories that are made here, then `/etc/cvmfs`. A
+caller who names server and key needs no configuration, and none is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cernvm.core.errors import NotFoundError
 from cernvm.core.home import Home, check_repository_name
 from cernvm.core.process import read_record
-from cernvm.fs.cache import DEFAULT_QUOTA_BYTES, CacheSettings
+from cernvm.fs.cache import CacheSettings
 from cernvm.fs.client import ClientSettings
+from cernvm.fs.mount import MountSettings
 from cernvm.fs.reader import Pin, ReaderSettings
-from cernvm.fs.vfs import ViewSettings
+from cernvm.fs.vfs import OwnerSettings
 from cernvm.net import NetSettings
+
+_NOWHERE = Path("/cvmfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,39 +29,106 @@ class Wanted:
     """What a caller says of a repository; what is empty or None is found elsewhere or has its default.
 
     Shape: `url` may be several, joined by semicolons; `public_keys` are PEM files, any may vouch; `proxy` a chain as in
-    `http://p1:3128|http://p2:3128;DIRECT`.
+    `http://p1:3128|http://p2:3128;DIRECT`; the others are fields of the rooms' settings.
     """
 
     url: str = ""
     public_keys: tuple[Path, ...] = ()
     proxy: str = ""
     cache: Path | None = None
+    cache_kind: str = ""
     quota_bytes: int | None = None
+    alien_cache: Path | None = None
+    alien_writes: bool | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     pin: Pin = field(default_factory=Pin)
+    owners: OwnerSettings = field(default_factory=OwnerSettings)
+    read_ahead: bool | None = None
+    packs: bool | None = None
+    profiles: bool | None = None
 
 
-def locate(name: str, home: Home, wanted: Wanted) -> ClientSettings:
+def locate(
+    name: str, home: Home, wanted: Wanted, *, environment: Mapping[str, str] | None = None
+) -> ClientSettings:
     """The settings of a repository's client.
 
-    Errors: `InvalidInputError` for a name that is none; `NotFoundError` where no server or no key is known.
+    Shape: `environment` is that of the process, of which the configuration may make use.
+    Errors: `InvalidInputError` for a name that is none; `NotFoundError` where no server or no key is known;
+    `ConfigError` for a configuration that cannot be read.
     """
+    return locate_mount(name, home, wanted, environment=environment).client
+
+
+def locate_mount(
+    name: str,
+    home: Home,
+    wanted: Wanted,
+    *,
+    point: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> MountSettings:
+    """The settings of a mount at `point`, or where the configuration says. Errors: as `locate`."""
     check_repository_name(name)
-    return ClientSettings(
+    vouched = wanted.public_keys or wanted.pin.root_catalog
+    configured = None
+    if not (wanted.url and vouched) and not _is_made_here(home, name):
+        from cernvm.fs.parameters import configured_settings  # noqa: PLC0415  # not for a plain client
+
+        configured = configured_settings(
+            name, home=home, environment=environment or {}, point=point
+        )
+    if configured is not None:
+        return replace(configured, client=_with(configured.client, wanted))
+    client = ClientSettings(
         name,
-        NetSettings(wanted.url or _server_here(home, name), wanted.proxy or "DIRECT"),
-        CacheSettings(
-            (wanted.cache or home.cache).absolute(), wanted.quota_bytes or DEFAULT_QUOTA_BYTES
+        NetSettings(wanted.url or _server_here(home, name)),
+        CacheSettings(home.cache),
+        ReaderSettings(wanted.public_keys if vouched else _keys_here(home, name)),
+    )
+    return MountSettings(_with(client, wanted), point or _NOWHERE / name, home.run)
+
+
+def _with(client: ClientSettings, wanted: Wanted) -> ClientSettings:
+    """The settings, with what the caller says in the place of what was found."""
+    ahead = _replaced(
+        client.reader.ahead,
+        read_ahead=wanted.read_ahead,
+        packs=wanted.packs,
+        profiles=wanted.profiles,
+    )
+    return replace(
+        client,
+        net=_replaced(client.net, hosts=wanted.url, proxies=wanted.proxy),
+        cache=_replaced(
+            client.cache,
+            folder=wanted.cache and wanted.cache.absolute(),
+            kind=wanted.cache_kind,
+            quota_bytes=wanted.quota_bytes,
+            alien=wanted.alien_cache and wanted.alien_cache.absolute(),
+            alien_writes=wanted.alien_writes,
         ),
-        ReaderSettings(_keys(name, home, wanted), pin=wanted.pin),
-        ViewSettings(dict(wanted.variables)),
+        reader=_replaced(
+            replace(client.reader, ahead=ahead),
+            public_keys=tuple(key.absolute() for key in wanted.public_keys),
+            pin=wanted.pin if wanted.pin.is_set else None,
+        ),
+        view=_replaced(
+            client.view,
+            variables={**client.view.variables, **wanted.variables},
+            owners=wanted.owners if wanted.owners != OwnerSettings() else None,
+        ),
     )
 
 
-def _keys(name: str, home: Home, wanted: Wanted) -> tuple[Path, ...]:
-    if wanted.public_keys or wanted.pin.root_catalog:  # a root hash is vouched for by who gives it
-        return tuple(key.absolute() for key in wanted.public_keys)
-    return _keys_here(home, name)
+def _replaced(settings: Any, **fields: Any) -> Any:
+    """The settings with the fields that are given."""
+    given = {key: value for key, value in fields.items() if value not in (None, "", ())}
+    return replace(settings, **given)
+
+
+def _is_made_here(home: Home, name: str) -> bool:
+    return (home.repositories / f"{name}.toml").exists()
 
 
 def _server_here(home: Home, name: str) -> str:
@@ -64,7 +136,9 @@ def _server_here(home: Home, name: str) -> str:
     server = read_record(home.run / "repo.json")
     if server is None or not server.is_alive or not server.address:
         raise NotFoundError(
-            "server known for", name, advice="name one with --url, or start: cvm repo serve"
+            "server known for",
+            name,
+            advice="name one with --url, configure it in /etc/cvmfs, or start: cvm repo serve",
         )
     return f"http://{server.address}/cvmfs/{name}"
 

@@ -51,7 +51,8 @@ def open_repository(
         variables=dict(variables or {}),
         pin=pin or Pin(),
     )
-    settings = locate(name, home or Home.from_environment(os.environ), wanted)
+    home = home or Home.from_environment(os.environ)
+    settings = locate(name, home, wanted, environment=os.environ)
     return OpenRepository(settings, wait_s=wait_s)
 
 

@@ -1,0 +1,220 @@
+"""`cvm exec`: a command sees /cvmfs, is itself in everything else, and leaves nothing behind."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cernvm.fs.fuse import mounts
+from conftest import CVM, missing
+
+NAME = "vectors.cernvm.test"
+SOMEBODY = 23456
+
+
+@pytest.fixture
+def within(vectors, home, need_fuse):
+    """The words that run a command beside the repository."""
+    assert os.geteuid() == 0, "these tests begin as root"
+    words = [CVM, "exec", NAME, "--url", vectors.url, "--public-key", str(vectors.key)]
+    os.environ["CVM_HOME"] = str(home.path)
+    yield words
+    del os.environ["CVM_HOME"]
+    end = time.monotonic() + 5
+    while (left := serving(home)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not left, "a process still serves"
+
+
+@pytest.fixture
+def as_somebody(within, home):
+    """The same for an ordinary user who may open /dev/fuse, which is made so in a namespace of the test's own."""
+    if shutil.which("setpriv") is None:
+        missing("setpriv is not installed")
+    folder = home.path.parent
+    home.path.mkdir()
+    os.chown(home.path, SOMEBODY, SOMEBODY)
+    for above in (folder, *folder.parents):
+        if above.owner() == "root" and above.is_relative_to("/tmp") and str(above) != "/tmp":
+            above.chmod(0o755)
+    node = folder / "fuse"
+    os.mknod(node, 0o666 | 0o20000, os.makedev(10, 229))
+    node.chmod(0o666)
+    user = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
+    return [
+        "unshare", "--mount", "sh", "-c", f'mount --bind {node} /dev/fuse; exec "$@"', "sh",
+        *user, *within,
+    ]  # fmt: skip
+
+
+def serving(home):
+    """The processes that run with this data folder; none is a child of ours."""
+    mark = b"CVM_HOME=" + os.fsencode(home.path)
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as environ:
+                if int(pid) != os.getpid() and mark in environ.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def run(words, *command, **settings):
+    return subprocess.run(
+        check=False,
+        args=[*words, "--", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("who", ["within", "as_somebody"])
+def test_the_command_reads_the_repository_and_its_status_is_its_own(who, request):
+    words = request.getfixturevalue(who)
+    before = mounts()
+
+    ended = run(words, "sh", "-c", f"cat /cvmfs/{NAME}/changed; id -u; pwd; exit 7")
+
+    assert ended.returncode == 7, ended.stderr
+    text, uid, folder = ended.stdout.splitlines()
+    assert text == "revision 3"
+    assert int(uid) == (SOMEBODY if who == "as_somebody" else 0)
+    assert folder == os.getcwd()
+    assert mounts() == before
+
+
+def test_an_ordinary_user_has_no_right_more_inside(as_somebody):
+    ended = run(as_somebody, "sh", "-c", "grep CapEff /proc/self/status; touch /x; umount /cvmfs/*")
+
+    assert "CapEff:\t0000000000000000" in ended.stdout
+    assert "Read-only file system" in ended.stderr
+    assert ended.returncode != 0
+
+
+def test_a_fuse_device_that_is_closed_to_the_user_is_told(as_somebody, home):
+    words = [word.replace("mount --bind", "true ") for word in as_somebody]
+    if os.stat("/dev/fuse").st_mode & 0o006:
+        pytest.skip("/dev/fuse is open to everyone here")
+
+    ended = run(words, "true")
+
+    assert ended.returncode == 14
+    assert "you may not open /dev/fuse" in ended.stderr
+    assert "chmod 666" in ended.stderr
+
+
+def test_inside_cvm_knows_the_mount_and_outside_it_does_not(within, cvm):
+    ended = run(within, "sh", "-c", f"{CVM} mount --json && {CVM} why /cvmfs/{NAME}/changed")
+
+    row, _, why = ended.stdout.partition("]")
+    assert json.loads(row + "]")[0]["mountpoint"] == f"/cvmfs/{NAME}"
+    assert f"/changed of {NAME}" in why
+    assert json.loads(cvm("mount", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["no-such-command"], 127),
+        (["/no/such/command"], 127),
+        (["/etc/passwd"], 126),
+        (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
+        ([f"/cvmfs/{NAME}/misc/mode-0755"], 126),
+    ],
+)
+def test_what_cannot_run_ends_as_a_shell_has_it(command, status, within):
+    ended = run(within, *command)
+
+    assert ended.returncode == status, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_a_command_or_with_a_wrong_name_nothing_is_mounted(within, vectors):
+    assert subprocess.run(within, capture_output=True, check=False).returncode == 11
+    wrong = [
+        word.replace(NAME, "absent.cernvm.test", 1) if word == NAME else word for word in within
+    ]
+    ended = run(wrong, "true")
+    assert ended.returncode == 20, ended.stderr
+
+
+def test_options_after_the_dashes_are_the_commands(within):
+    ended = run(within, "echo", "--url", "--", "-h")
+
+    assert ended.stdout == "--url -- -h\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_a_signal_reaches_the_command_and_ends_the_mounts(number, within, home):
+    process = subprocess.Popen(
+        [*within, "--", "sh", "-c", "echo $$; exec sleep 60"], stdout=subprocess.PIPE, text=True
+    )
+    assert int(process.stdout.readline()) == process.pid  # it is the command
+
+    process.send_signal(number)
+
+    assert process.wait(5) == -number
+    assert process.stdout.read() == ""  # nobody else holds it open
+    process.stdout.close()
+
+
+def test_a_child_that_stays_behind_gets_an_error_and_no_hang(within, tmp_path):
+    script = (
+        f"(exec </cvmfs/{NAME}/data/text-20M; touch {tmp_path}/opened; sleep 1; cat; "
+        f"echo $? >{tmp_path}/status) >/dev/null 2>&1 & "
+        f"until test -e {tmp_path}/opened; do sleep 0.02; done"
+    )
+    assert run(within, "sh", "-c", script).returncode == 0
+    end = time.monotonic() + 10
+    while not (tmp_path / "status").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.1)
+    assert (tmp_path / "status").read_text() == "1\n"
+
+
+def test_a_terminal_is_the_commands_own(within):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(
+            within[0], [*within, "--", "sh", "-c", "tty && read line && echo got $line && sleep 60"]
+        )
+    try:
+        seen = b""
+        while b"/dev/" not in seen:
+            seen += os.read(terminal, 1000)
+        os.write(terminal, b"words\n")
+        while b"got words" not in seen:
+            seen += os.read(terminal, 1000)
+        os.write(terminal, b"\x03")  # Ctrl-C
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) in (-signal.SIGINT, 130)
+
+
+def test_two_at_once_do_not_meet(within):
+    command = ["sh", "-c", f"sleep 0.3; cat /cvmfs/{NAME}/changed"]
+    both = [
+        subprocess.Popen([*within, "--", *command], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+
+    assert [process.communicate(timeout=30)[0] for process in both] == ["revision 3\n"] * 2
+
+
+def test_a_held_revision_and_claimed_files_are_shown(within):
+    ended = run(
+        [*within, "--tag", "first", "--claim-ownership"],
+        *("sh", "-c", f"test -e /cvmfs/{NAME}/changed || stat -c '%u %n' /cvmfs/{NAME}/data"),
+    )
+
+    assert ended.stdout == f"0 /cvmfs/{NAME}/data\n"
