@@ -13,7 +13,7 @@ from cernvm.fs.cache import Breadcrumb, Cache, open_breadcrumbs, open_cache
 from cernvm.fs.client.settings import ClientSettings
 from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
 from cernvm.fs.reader import Repository, open_repository
-from cernvm.fs.vfs import View
+from cernvm.fs.vfs import Recorder, View
 from cernvm.net import Fetcher, open_fetcher
 
 OPENING_DEADLINE_S = 60.0
@@ -53,16 +53,33 @@ def open_client(
                 ahead=settings.reader.ahead,
             )
             try:
-                view = View(
-                    repository, variables=settings.view.variables, owners=settings.view.owners
-                )
-                yield Client(view, repository, cache, fetcher)
+                with _recorder(settings.view.record) as recorder:
+                    view = View(
+                        repository,
+                        variables=settings.view.variables,
+                        owners=settings.view.owners,
+                        recorder=recorder,
+                    )
+                    yield Client(view, repository, cache, fetcher)
             finally:
                 repository.close()
         finally:
             cache.close()
     finally:
         fetcher.close()
+
+
+@contextmanager
+def _recorder(path: Path | None) -> Iterator[Recorder | None]:
+    """What notes first reads, if they are wanted."""
+    if path is None:
+        yield None
+        return
+    recorder = Recorder(path)
+    try:
+        yield recorder
+    finally:
+        recorder.close()
 
 
 def _read_key(path: Path) -> bytes:

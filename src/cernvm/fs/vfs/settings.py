@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cernvm.fs.vfs.owners import OwnerSettings
 
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings:
-    """How entries are shown. Shape: `variables` fill in variant symlinks."""
+    """How entries are shown.
+
+    Shape: `variables` fill in variant symlinks; `record` is a file to which the first reads are written.
+    """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     owners: OwnerSettings = field(default_factory=OwnerSettings)
+    record: Path | None = None

@@ -24,11 +24,12 @@ from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.entry import Entry, EntryKind
 from cernvm.fs.reader import Catalog, Piece, Repository, Revision, Why, explain, read_pieces
 from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName, attributes_of
-from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node
+from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node, inode_number
 from cernvm.fs.vfs.ledger import InodeLedger, KnownInode
-from cernvm.fs.vfs.listing import list_directory, listed_after, listed_name
+from cernvm.fs.vfs.listing import list_directory, listed_after
 from cernvm.fs.vfs.magic import magic_names, magic_value
 from cernvm.fs.vfs.owners import OwnerSettings, owner_of
+from cernvm.fs.vfs.recorder import Recorder
 from cernvm.fs.vfs.variant import expand
 
 MAX_KEPT_NAMES = 8192
@@ -52,8 +53,10 @@ class View:
         *,
         variables: Mapping[str, str],
         owners: OwnerSettings | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._repository = repository
+        self._recorder = recorder
         self._variables = dict(variables)
         self._owner_of = owner_of(owners or OwnerSettings())
         revision = repository.revision
@@ -72,7 +75,9 @@ class View:
         """`lookup` without waiting; None when a catalog would have to be fetched first."""
         revision = self._repository.revision
         if self._names_of is revision and (known := self._names.get((parent, name))) is not None:
-            return self._refer(known, revision)
+            found = known.attributes
+            node = self._inodes.refer(known.path, known.entry, known.chunks, revision, found.inode)
+            return found if node.inode == found.inode else found._replace(inode=node.inode)
         directory = self._inodes.node(parent)
         return self._lookup(directory, name, revision, revision.tree.try_folder)
 
@@ -94,7 +99,8 @@ class View:
 
         Not for `.` and `..`, of which the kernel counts none.
         """
-        self._inodes.refer(listed.path, listed.entry, listed.chunks, self._repository.revision)
+        revision, number = self._repository.revision, listed.attributes.inode
+        self._inodes.refer(listed.path, listed.entry, listed.chunks, revision, number)
 
     def keep_inodes(self, ledger: InodeLedger | None) -> None:
         """Record in a ledger which inodes the kernel knows, and know those that it has; None: no longer."""
@@ -276,17 +282,13 @@ class View:
             entry = catalog.find(path, key)
             if entry is None:
                 raise NotFoundError("path", path.decode("utf-8", "replace"))
-            found = listed_name(catalog, path, entry, self._attributes, key)
+            chunks = catalog.chunks(path) if entry.is_chunked else ()
         except _Failures as error:
             self._repository.note_failure(path, error)
             raise
-        return self._refer(found, revision)
-
-    def _refer(self, found: ListedName, revision: Revision) -> Attributes:
-        node = self._inodes.refer(found.path, found.entry, found.chunks, revision)
-        if node.inode == found.attributes.inode:
-            return found.attributes
-        return found.attributes._replace(inode=node.inode)
+        number = inode_number(path, key, entry, chunks)
+        node = self._inodes.refer(path, entry, chunks, revision, number)
+        return self._attributes(node.inode, entry)
 
     def _listing(
         self, inode: int, offset: int, folder: Callable[[Revision, bytes], Catalog | None]
@@ -338,6 +340,8 @@ class View:
             raise InvalidInputError("only regular files have content")
         try:
             pieces = node.content()
+            if is_miss and self._recorder is not None:
+                self._recorder.add(node.path, pieces, offset)
             if is_miss:
                 self._repository.ahead.missed(node.revision, node.path, pieces, offset)
             return read_pieces(pieces, offset, size_bytes, get)
