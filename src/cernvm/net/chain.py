@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import re
-from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote_from_bytes, urlsplit
 
 from cernvm.core.errors import InvalidInputError
 
@@ -19,34 +18,26 @@ class Chain:
     """All hosts and proxies that a repository may be fetched from.
 
     Shape: `hosts` are base URLs without a slash at the end; `proxy_groups` hold proxy URLs or `DIRECT`, groups in order
-    of preference, members of a group alike.
+    of preference, members of a group alike; the last `fallback_groups` of them are for when the others have failed.
     """
 
     hosts: tuple[str, ...]
     proxy_groups: tuple[tuple[str, ...], ...] = ((DIRECT,),)
+    fallback_groups: int = 0
+    proxies: frozenset[str] = field(init=False, compare=False)  # all that are not DIRECT
 
     def __post_init__(self) -> None:
         if not self.hosts:
             raise InvalidInputError("no host to fetch from", advice="name one with --url")
         if not self.proxy_groups or not all(self.proxy_groups):
             raise InvalidInputError("no proxy to use", advice="write DIRECT for none")
+        members = frozenset(member for group in self.proxy_groups for member in group)
+        object.__setattr__(self, "proxies", members - {DIRECT})
 
     @property
-    def proxies(self) -> frozenset[tuple[int, int]]:
-        """Group and member of everything that is not `DIRECT`."""
-        return frozenset(
-            (number, place)
-            for number, group in enumerate(self.proxy_groups)
-            for place, member in enumerate(group)
-            if member != DIRECT
-        )
-
-    def shuffled(self, source: random.Random) -> Chain:
-        """The same chain with the members of each proxy group in random order: load is spread over clients."""
-        groups = [list(group) for group in self.proxy_groups]
-        for group in groups:
-            source.shuffle(group)
-        return replace(self, proxy_groups=tuple(map(tuple, groups)))
+    def has_choice(self) -> bool:
+        """Whether there is more than one route."""
+        return len(self.hosts) > 1 or len(self.proxy_groups) > 1 or len(self.proxy_groups[0]) > 1
 
 
 def parse_hosts(text: str, repository: str = "") -> tuple[str, ...]:
@@ -70,15 +61,49 @@ def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:
     >>> parse_proxies("http://p1:3128|http://p2:3128;DIRECT")
     (('http://p1:3128', 'http://p2:3128'), ('DIRECT',))
     """
+    return _groups(text) or ((DIRECT,),)
+
+
+def make_chain(hosts: tuple[str, ...], proxies: str, fallback_proxies: str = "") -> Chain:
+    """A chain whose last groups are the fallback proxies; with these, nothing is fetched directly any more.
+
+    Errors: `InvalidInputError` naming the URL.
+    """
+    fallback = _groups(fallback_proxies)
+    if not fallback:
+        return Chain(hosts, parse_proxies(proxies))
+    if any(DIRECT in group for group in fallback):
+        raise InvalidInputError("DIRECT is no fallback proxy", advice="name proxies only, or none")
+    regular = [tuple(one for one in group if one != DIRECT) for group in _groups(proxies)]
+    return Chain(hosts, (*(group for group in regular if group), *fallback), len(fallback))
+
+
+def url_path(path: bytes) -> str:
+    """A path of a file system as a path of a URL: for external data, whose names are files' names.
+
+    >>> url_path("/data/a b/ü".encode())
+    'data/a%20b/%C3%BC'
+    """
+    return quote_from_bytes(path.lstrip(b"/"), safe="/")
+
+
+def _groups(text: str) -> tuple[tuple[str, ...], ...]:
     groups = [
-        tuple(_check_proxy(member.strip()) for member in group.split("|") if member.strip())
+        tuple(
+            dict.fromkeys(
+                _check_proxy(member.strip()) for member in group.split("|") if member.strip()
+            )
+        )
         for group in text.split(";")
     ]
-    return tuple(group for group in groups if group) or ((DIRECT,),)
+    return tuple(group for group in groups if group)
 
 
 def _check_proxy(text: str) -> str:
-    return DIRECT if text == DIRECT else _check_url(text, schemes=("http",)).rstrip("/")
+    if text == DIRECT:
+        return DIRECT
+    named = text if "://" in text else f"http://{text}"
+    return _check_url(named, schemes=("http",)).rstrip("/")
 
 
 def _check_url(text: str, *, schemes: tuple[str, ...]) -> str:

@@ -34,6 +34,14 @@ class Timing:
     slow_bytes_per_s: int = 1024
 
 
+class UnconnectedError(OSError):
+    """No connection could be made; `is_late` when it was waited for in vain."""
+
+    def __init__(self, reason: str, *, is_late: bool) -> None:
+        super().__init__(reason)
+        self.is_late = is_late
+
+
 class Watch:
     """The limits under which the current exchange of one connection runs."""
 
@@ -71,13 +79,15 @@ class Watch:
             left = left[sock.send(left) :]
 
     def open_socket(self, resolver: Resolver, host: str, port: int) -> socket.socket:
-        """Connect to the first address of `host` that answers."""
+        """Connect to the first address of `host` that answers. Errors: `OSError`, `TimeoutError`."""
         budget = Deadline.after(min(self.timing.connect_s, self._deadline.remaining_s))
         last = OSError(f"{host} has no address")
-        for family, address in resolver.addresses(host, port, budget):
+        addresses = resolver.addresses(host, port, budget)
+        for number, (family, address) in enumerate(addresses):
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
-                sock.settimeout(max(budget.remaining_s, 0.001))
+                # an address that is silent leaves the others their share of the time
+                sock.settimeout(max(budget.remaining_s / (len(addresses) - number), 0.001))
                 sock.connect(address)
                 self.arm(sock)
             except OSError as error:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 import random
-import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
-from cernvm.core.errors import (
-    CvmError,
-    DeadlineError,
-    FormatError,
-    HostError,
-    TrustError,
-)
+from cernvm.core.errors import CvmError, DeadlineError, FormatError, HostError, TrustError
 from cernvm.core.log import fields
+from cernvm.net.answers import judge, pour, retry_after_s
 from cernvm.net.chain import Chain
-from cernvm.net.failover import Journey, Outcome, Standing, outcome_of
+from cernvm.net.connection import UnconnectedError
+from cernvm.net.failover import Journey, Route, Rules, Standing
 from cernvm.net.link import Link
-from cernvm.net.port import Answer, Attempt, Exchange, Fetcher, Sink, Traffic, Want
+from cernvm.net.outcome import REDIRECTS, Outcome
+from cernvm.net.port import Answer, Attempt, Exchange, Sink, Traffic, Want
+from cernvm.net.redirect import MAX_REDIRECTS, next_stop
+from cernvm.net.roster import FixedRoster, Roster
+from cernvm.net.sharding import shard_key
 from cernvm.net.terms import Credentials, Terms, Urgency
 
-MAX_REPEAT_WAIT_S = 0.5
+_SHORT_S = 30.0  # with less time than this no route may use up all of it
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,23 @@ T = TypeVar("T")
 class ChainFetcher:
     """A `Fetcher` that walks a chain of mirrors and proxies over any `Exchange`."""
 
-    def __init__(self, chain: Chain, exchange: Exchange, *, clock: Clock | None = None) -> None:
-        self._chain = chain
+    def __init__(
+        self,
+        chain: Chain | Roster,
+        exchange: Exchange,
+        *,
+        rules: Rules | None = None,
+        follow_redirects: bool = False,
+        clock: Clock | None = None,
+        source: random.Random | None = None,
+    ) -> None:
+        self._roster: Roster = FixedRoster(chain) if isinstance(chain, Chain) else chain
         self._exchange = exchange
+        self._rules = rules or Rules()
+        self._follows = follow_redirects
         self._clock = clock or SystemClock()
+        self._random = source or random.Random()
+        self._dice = self._random.random()
         self._standing = Standing()
         self._traffic = Traffic()
         self._lock = threading.Lock()
@@ -55,120 +68,140 @@ class ChainFetcher:
         byte_range: tuple[int, int] | None = None,
         credentials: Credentials | None = None,
     ) -> T:
-        terms = Terms(urgency, byte_range, credentials)
-        journey: Journey | None = self._standing.journey(self._chain, self._clock.monotonic())
+        errand = _Errand(
+            path, open_sink, limit_bytes, deadline, Terms(urgency, byte_range, credentials)
+        )
+        journey: Journey | None = self._depart(path, deadline)
         refusal: CvmError | None = None
-        failure: CvmError = DeadlineError(f"fetching {path}", after_s=deadline.budget_s)
+        failure: CvmError | None = None
         while journey is not None and not deadline.has_passed:
-            started = self._clock.monotonic()
-            ended = self._try(journey, path, open_sink, limit_bytes, deadline, terms)
-            self._note(journey, path, ended, started, on_attempt, terms)
+            started_s = self._clock.monotonic()
+            ended = self._try(journey, errand)
+            self._note(journey, errand, ended, started_s, on_attempt)
             if not isinstance(ended, _Failure):
                 self._arrive(journey)
                 return ended
             failure = ended.error
-            if terms.in_background:
+            if errand.terms.in_background:
                 raise failure
             if isinstance(failure, TrustError | FormatError):
                 refusal = failure
-            journey = journey.after(ended.outcome)
-            if journey is not None and journey.repeated:
-                self._wait_before_repeat(deadline)
-        if deadline.has_passed:
+            journey = self._advance(journey, ended, deadline)
+        if failure is None or deadline.has_passed:
             failure = DeadlineError(f"fetching {path}", after_s=deadline.budget_s)
+            self._give_up(journey)
         raise refusal or failure
 
-    def _try(
-        self,
-        journey: Journey,
-        path: str,
-        open_sink: Callable[[], Sink[T]],
-        limit_bytes: int,
-        deadline: Deadline,
-        terms: Terms,
-    ) -> T | _Failure:
-        route = journey.route
+    def _depart(self, path: str, deadline: Deadline) -> Journey:
+        chain = self._roster.chain(deadline)
+        standing = self._standing
+        if standing.host_left_at is not None or standing.proxy_left_at is not None:
+            rested = standing.rested(self._rules, self._clock.monotonic())
+            if rested is not standing:
+                with self._lock:
+                    if rested.proxy_left_at is None and standing.proxy_left_at is not None:
+                        self._dice = self._random.random()
+                    self._standing = standing = rested
+        key = shard_key(path) if self._rules.shard else 0
+        return standing.journey(chain, self._rules, key=key, dice=self._dice)
+
+    def _try(self, journey: Journey, errand: _Errand[T]) -> T | _Failure:
+        route, path = journey.route, errand.path
         url = f"{route.host}/{path}"
+        terms = errand.terms
         if terms.credentials is not None and not route.host.startswith("https://"):
             return _Failure(HostError(url, "credentials are sent over https only"), Outcome.HOST)
+        if journey.no_cache:
+            terms = replace(terms, no_cache=True)
+        if journey.chain.has_choice and (left_s := errand.deadline.remaining_s) < _SHORT_S:
+            terms = replace(terms, patience_s=left_s / 2)
         try:
-            asked = replace(terms, no_cache=True) if journey.no_cache else terms
-            with self._exchange.get(route, path, deadline=deadline, terms=asked) as answer:
-                blamed = outcome_of(answer.status, answer.headers, via_proxy=route.via_proxy)
-                if terms.byte_range is not None and _brings(answer, terms.byte_range):
-                    blamed = None
-                if blamed is not None:
-                    error = HostError(url, _reason(answer.status), status=answer.status)
-                    return _Failure(error, blamed)
-                return self._pour(answer, open_sink(), url, limit_bytes)
+            for _ in range(MAX_REDIRECTS + 1):
+                with self._exchange.get(
+                    route, path, deadline=errand.deadline, terms=terms
+                ) as answer:
+                    if not self._leads_on(answer, terms):
+                        return self._take(answer, route, errand, f"{route.host}/{path}")
+                    route, path = next_stop(route, path, answer.headers.get("location", ""))
         except (TrustError, FormatError) as refusal:
             return _Failure(refusal, Outcome.REFUSED)
         except DeadlineError as stall:
             return _Failure(stall, Outcome.STALLED)
         except HostError as broken:
-            return _Failure(broken, Outcome.REFUSED if broken.status == 200 else Outcome.BROKEN)
+            return _Failure(broken, _blame(broken, route))
+        return _Failure(HostError(url, "it redirects in a circle"), Outcome.HOST)
 
-    def _pour(self, answer: Answer, sink: Sink[T], url: str, limit_bytes: int) -> T:
-        """Move the body into the sink; a body over the limit is refused before it fills anything."""
-        too_large = HostError(url, f"the answer is larger than {limit_bytes} bytes", status=200)
-        received = 0
-        try:
-            if _announced_bytes(answer) > limit_bytes:
-                raise too_large
-            for part in answer.parts():
-                received += len(part)
-                if received > limit_bytes:
-                    raise too_large
-                sink.write(part)
-            return sink.finish()
-        finally:
-            sink.discard()
-            with self._lock:
-                total = self._traffic.received_bytes + received
-                self._traffic = replace(self._traffic, received_bytes=total)
+    def _leads_on(self, answer: Answer, terms: Terms) -> bool:
+        return self._follows and answer.status in REDIRECTS and terms.credentials is None
+
+    def _take(self, answer: Answer, route: Route, errand: _Errand[T], url: str) -> T | _Failure:
+        blamed = judge(answer, errand.terms.byte_range, via_proxy=route.via_proxy)
+        if blamed is not None:
+            error = HostError(url, _reason(answer.status), status=answer.status)
+            error.retry_after_s = retry_after_s(answer)
+            return _Failure(error, blamed)
+        return pour(answer, errand.open_sink(), url, errand.limit_bytes, on_received=self._count)
+
+    def _count(self, received_bytes: int) -> None:
+        with self._lock:
+            total = self._traffic.received_bytes + received_bytes
+            self._traffic = replace(self._traffic, received_bytes=total)
 
     def _note(
         self,
         journey: Journey,
-        path: str,
+        errand: _Errand[T],
         ended: object,
-        started: float,
+        started_s: float,
         on_attempt: Callable[[Attempt], None] | None,
-        terms: Terms,
     ) -> None:
-        took_s = self._clock.monotonic() - started
-        failed = isinstance(ended, _Failure)
+        took_s = self._clock.monotonic() - started_s
         reason = str(ended.error) if isinstance(ended, _Failure) else ""
-        url, proxy = f"{journey.route.host}/{path}", journey.route.proxy
+        in_background = errand.terms.in_background
         with self._lock:
-            self._traffic = replace(
-                self._traffic,
-                requests=self._traffic.requests + 1,
-                failures=self._traffic.failures + (failed and not terms.in_background),
-                busy_s=self._traffic.busy_s + took_s,
+            before = self._traffic
+            self._traffic = Traffic(
+                before.requests + 1,
+                before.failures + (bool(reason) and not in_background),
+                before.received_bytes,
+                before.busy_s + took_s,
             )
-        if failed and terms.in_background:
+        if not reason and on_attempt is None:
+            return
+        url, proxy = f"{journey.host}/{errand.path}", journey.proxy
+        if reason and in_background:
             log.debug("fetch.not_ahead", extra=fields(url=url, proxy=proxy, error=reason))
-        elif failed:
+        elif reason:
             log.warning("fetch.failed", extra=fields(url=url, proxy=proxy, error=reason))
         if on_attempt is not None:
             on_attempt(Attempt(url, proxy, reason, took_s))
 
+    def _advance(self, journey: Journey, failure: _Failure, deadline: Deadline) -> Journey | None:
+        """The next step, once its time has come; a wait leaves most of the time for what follows."""
+        with self._lock:
+            now_s = self._clock.monotonic()
+            self._standing = self._standing.failed(journey, failure.outcome, now_s)
+        following = journey.after(failure.outcome)
+        if following is not None and following.must_wait:
+            drawn_s = self._random.uniform(0, following.longest_wait_s)
+            asked_s = failure.error.retry_after_s if isinstance(failure.error, HostError) else 0
+            self._clock.sleep(min(max(drawn_s, asked_s), deadline.remaining_s / 4))
+        return following
+
     def _arrive(self, journey: Journey) -> None:
-        standing = self._standing
-        if (journey.host, journey.group, journey.member) == (
-            standing.host,
-            standing.group,
-            standing.member,
-        ):
+        if self._standing.holds(journey):
             return
         with self._lock:
-            self._standing = self._standing.arrived(journey, self._clock.monotonic())
-        route = journey.route
-        log.warning("fetch.route_changed", extra=fields(host=route.host, proxy=route.proxy))
+            before = self._standing
+            self._standing = before.arrived(journey, self._clock.monotonic())
+        if before.host or journey.burned or journey.failed_hosts:
+            extra = fields(host=journey.host, proxy=journey.proxy)
+            log.warning("fetch.route_changed", extra=extra)
 
-    def _wait_before_repeat(self, deadline: Deadline) -> None:
-        self._clock.sleep(min(random.uniform(0, MAX_REPEAT_WAIT_S), deadline.remaining_s))
+    def _give_up(self, journey: Journey | None) -> None:
+        if journey is not None:
+            with self._lock:
+                self._standing = self._standing.gave_up(journey, self._clock.monotonic())
 
     def fetch_many(self, wants: Sequence[Want[T]], *, deadline: Deadline) -> Iterator[T | CvmError]:
         for want in wants:
@@ -189,13 +222,13 @@ class ChainFetcher:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        first = self._standing.host
-        return self._chain.hosts[first:] + self._chain.hosts[:first]
+        hosts = self._roster.known.hosts
+        first = hosts.index(self._standing.host) if self._standing.host in hosts else 0
+        return hosts[first:] + hosts[:first]
 
     @property
     def proxy(self) -> str:
-        standing = self._standing
-        return self._chain.proxy_groups[standing.group][standing.member]
+        return self._standing.journey(self._roster.known, self._rules, dice=self._dice).proxy
 
     @property
     def traffic(self) -> Traffic:
@@ -206,6 +239,17 @@ class ChainFetcher:
 
 
 @dataclass(frozen=True, slots=True)
+class _Errand(Generic[T]):
+    """What one call asks for, whatever the route."""
+
+    path: str
+    open_sink: Callable[[], Sink[T]]
+    limit_bytes: int
+    deadline: Deadline
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
 class _Failure:
     """How one attempt failed, and what that says of its route."""
 
@@ -213,59 +257,16 @@ class _Failure:
     outcome: Outcome
 
 
-def _brings(answer: Answer, byte_range: tuple[int, int]) -> bool:
-    """Whether an answer holds exactly the bytes that were asked for; the length of the whole is not our business."""
-    first, last = byte_range
-    shape = re.fullmatch(
-        r"bytes (\d+)-(\d+)/(?:\d+|\*)", answer.headers.get("content-range", "")[:80]
-    )
-    return answer.status == 206 and shape is not None and shape.groups() == (str(first), str(last))
-
-
-def _announced_bytes(answer: Answer) -> int:
-    length = answer.headers.get("content-length", "")
-    return int(length[:20]) if length.isdecimal() else 0
+def _blame(broken: HostError, route: Route) -> Outcome:
+    cause = broken.__cause__
+    if isinstance(cause, UnconnectedError):
+        return Outcome.ABSENT if cause.is_late else Outcome.UNREACHED
+    if isinstance(cause, FormatError | ssl.SSLError):
+        # it would say the same again
+        return Outcome.PROXY if route.via_proxy else Outcome.HOST
+    return Outcome.REFUSED if broken.status == 200 else Outcome.BROKEN
 
 
 def _reason(status: int) -> str:
     words = {404: "it has no such object", 429: "it is too busy", 403: "it denies access"}
     return f"{words.get(status, 'the server answered badly')} (HTTP {status})"
-
-
-def fetch(
-    fetcher: Fetcher,
-    path: str,
-    *,
-    limit_bytes: int,
-    deadline: Deadline,
-    accept: Callable[[bytes], T],
-    on_attempt: Callable[[Attempt], None] | None = None,
-) -> T:
-    """Fetch a small document whole and return what `accept` makes of it.
-
-    Errors: as `Fetcher.fetch_into`; `accept` refuses a document by `TrustError` or `FormatError`.
-    """
-    return fetcher.fetch_into(
-        path,
-        lambda: _Collected(accept),
-        limit_bytes=limit_bytes,
-        deadline=deadline,
-        on_attempt=on_attempt,
-    )
-
-
-class _Collected(Sink[T]):
-    """A sink that keeps the body in memory."""
-
-    def __init__(self, accept: Callable[[bytes], T]) -> None:
-        self._accept = accept
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes, /) -> None:
-        self._parts.append(data)
-
-    def finish(self) -> T:
-        return self._accept(b"".join(self._parts))
-
-    def discard(self) -> None:
-        self._parts.clear()

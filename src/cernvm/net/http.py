@@ -1,31 +1,34 @@
 """The exchange over real HTTP/1.1: connections kept alive, at most so many at once, no wait without an end.
 
-The standard library's client is used directly because a deadline must also hold while headers drip in, which needs
-every receive to be bounded; pooling libraries bound the time between two bytes only. Redirects are not followed.
+Redirects, retries and fail-over are not its business. Source: docs/decisions/every-receive-is-bounded.md.
 """
 
 from __future__ import annotations
 
-import http.client
-import select
+import hashlib
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from cernvm.core.clock import Deadline
-from cernvm.core.errors import DeadlineError, HostError
-from cernvm.net.connection import Connection, SecureConnection, Timing
+from cernvm.core.errors import DeadlineError, FormatError, HostError
+from cernvm.net.connection import Timing, UnconnectedError
 from cernvm.net.failover import Route
+from cernvm.net.head import Head
 from cernvm.net.lanes import MAX_BACKGROUND, MAX_CONNECTIONS, Lanes
 from cernvm.net.link import Link
+from cernvm.net.origin import Origin, origin_of
 from cernvm.net.resolve import Resolver
-from cernvm.net.terms import PLAIN, Terms
+from cernvm.net.secrets import client_context
+from cernvm.net.terms import PLAIN, Credentials, Terms
+from cernvm.net.wire import EndedError, Wire
 
-_HEADERS = {"User-Agent": "cernvm", "Accept": "*/*", "Accept-Encoding": "identity"}
-_PART_BYTES = 128 * 1024
-_NO_CACHE = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+_HEADERS = "User-Agent: cernvm\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
+_NO_CACHE = "Cache-Control: no-cache\r\nPragma: no-cache\r\n"
+_MAX_IDLE = 64
 
 
 class HttpExchange:
@@ -35,14 +38,18 @@ class HttpExchange:
         self,
         *,
         timing: Timing | None = None,
+        proxy_timing: Timing | None = None,
         max_connections: int = MAX_CONNECTIONS,
         max_background: int = MAX_BACKGROUND,
+        resolver: Resolver | None = None,
     ) -> None:
         self._timing = timing or Timing()
+        self._proxy_timing = proxy_timing or self._timing
         self._lanes = Lanes(max_connections, max_background)
-        self._idle: dict[tuple[str, str], list[Connection]] = {}
+        self._idle: dict[tuple[Origin, bytes], list[Wire]] = {}
+        self._idle_count = 0
         self._lock = threading.Lock()
-        self._resolver = Resolver()
+        self._resolver = resolver or Resolver()
         self._tls: ssl.SSLContext | None = None
 
     @contextmanager
@@ -50,165 +57,194 @@ class HttpExchange:
         self, route: Route, path: str, *, deadline: Deadline, terms: Terms = PLAIN
     ) -> Iterator[HttpAnswer]:
         url = f"{route.host}/{path}"
+        if not (path.isascii() and path.isprintable() and " " not in path):
+            raise HostError(url, "this is no path of a URL")
         with self._lanes.lane(terms, deadline) as is_mine:
             if not is_mine:
                 action = f"waiting for a free connection to {url}"
                 raise DeadlineError(action, after_s=deadline.budget_s)
-            connection, answer = self._ask(route, url, terms=terms, deadline=deadline)
+            origin = origin_of(route)
+            wire, answer = self._ask(origin, url, path, terms=terms, deadline=deadline)
             try:
                 yield answer
             finally:
-                self._give_back(route, connection, answer)
+                self._give_back(origin, wire, answer, terms)
 
     @property
     def link(self) -> Link:
         return self._lanes.link
 
     def _ask(
-        self, route: Route, url: str, *, terms: Terms, deadline: Deadline
-    ) -> tuple[Connection, HttpAnswer]:
+        self, origin: Origin, url: str, path: str, *, terms: Terms, deadline: Deadline
+    ) -> tuple[Wire, HttpAnswer]:
         """Send the request on an idle connection; a server may just then have closed it, so a new one follows."""
-        idle = self._take_idle(route)
+        request = _request(origin, path, terms)
+        timing = self._timing_of(origin, terms)
+        idle = self._take_idle(origin, terms.credentials)
         if idle is not None:
-            try:
-                return idle, self._ask_on(idle, url, terms=terms, deadline=deadline)
-            except HostError:
-                pass
-        new = self._new_connection(route)
-        return new, self._ask_on(new, url, terms=terms, deadline=deadline)
+            idle.watch.timing = timing
+            idle.watch.begin(deadline)
+            with suppress(EndedError, BrokenPipeError, ConnectionResetError):
+                return idle, self._ask_on(idle, url, request, terms, deadline, is_kept=True)
+        wire = self._new_wire(origin, terms.credentials, timing)
+        with _host_errors(url, wire):
+            wire.connect(deadline)
+        return wire, self._ask_on(wire, url, request, terms, deadline, is_kept=False)
 
     def _ask_on(
-        self, connection: Connection, url: str, *, terms: Terms, deadline: Deadline
+        self,
+        wire: Wire,
+        url: str,
+        request: bytes,
+        terms: Terms,
+        deadline: Deadline,
+        *,
+        is_kept: bool,
     ) -> HttpAnswer:
-        headers = _headers_of(terms)
-        connection.watch.begin(deadline)
-        answer = None
-        try:
-            with _host_errors(url, self._timing):
-                connection.request("GET", connection.target(url), headers=headers)
-                answer = HttpAnswer(url, connection.getresponse(), self._timing)
-                return answer
-        finally:
-            if answer is None:
-                connection.close()
+        with _host_errors(url, wire, lets_out=is_kept):
+            sent_s = time.monotonic()
+            wire.send(request)
+            head = wire.receive_head()
+            self._lanes.waited(time.monotonic() - sent_s)
+        return HttpAnswer(url, wire, head, self._lanes, terms, deadline)
 
-    def _take_idle(self, route: Route) -> Connection | None:
+    def _timing_of(self, origin: Origin, terms: Terms) -> Timing:
+        timing = self._proxy_timing if origin.proxy else self._timing
+        if terms.patience_s is None:
+            return timing
+        patience_s = max(terms.patience_s, 0.1)
+        return replace(
+            timing,
+            connect_s=min(timing.connect_s, patience_s),
+            stall_s=min(timing.stall_s, patience_s),
+        )
+
+    def _take_idle(self, origin: Origin, credentials: Credentials | None) -> Wire | None:
+        key = (origin, _identity(credentials))
         while True:
             with self._lock:
-                idle = self._idle.get(_origin(route))
+                idle = self._idle.get(key)
                 if not idle:
                     return None
-                connection = idle.pop()
-            if not _has_ended(connection):
-                return connection
-            connection.close()
+                wire = idle.pop()
+                self._idle_count -= 1
+            if not wire.has_ended:
+                return wire
+            wire.close()
 
-    def _give_back(self, route: Route, connection: Connection, answer: HttpAnswer) -> None:
+    def _give_back(self, origin: Origin, wire: Wire, answer: HttpAnswer, terms: Terms) -> None:
         """Keep the connection for the next exchange if its answer was read to the end."""
-        if not answer.leaves_connection_usable:
-            answer.close()
-            connection.close()
-            return
-        with self._lock:
-            self._idle.setdefault(_origin(route), []).append(connection)
+        if answer.was_read and answer.head.keeps_open and not wire.has_leftovers:
+            with self._lock:
+                if self._idle_count < _MAX_IDLE:
+                    key = (origin, _identity(terms.credentials))
+                    self._idle.setdefault(key, []).append(wire)
+                    self._idle_count += 1
+                    return
+        wire.close()
 
-    def _new_connection(self, route: Route) -> Connection:
-        target = urlsplit(route.host)
-        hop = urlsplit(route.proxy) if route.via_proxy else target
-        hop_host = hop.hostname or ""
-        hop_port = hop.port or (443 if hop.scheme == "https" else 80)
-        if target.scheme == "http":
-            return Connection(
-                hop_host, hop_port, self._timing, self._resolver, absolute=route.via_proxy
-            )
+    def _new_wire(self, origin: Origin, credentials: Credentials | None, timing: Timing) -> Wire:
+        host, port = origin.proxy or (origin.host, origin.port)
+        if not origin.is_secure:
+            return Wire(host, port, timing, self._resolver)
+        tunnel_to = (origin.host, origin.port) if origin.proxy else None
+        tls = self._context(credentials)
+        return Wire(host, port, timing, self._resolver, tls=tls, tunnel_to=tunnel_to)
+
+    def _context(self, credentials: Credentials | None) -> ssl.SSLContext:
+        if credentials is not None and credentials.certificate_pem:
+            return client_context(credentials.certificate_pem)
         if self._tls is None:
             self._tls = ssl.create_default_context()
-        secure = SecureConnection(hop_host, hop_port, self._timing, self._resolver, self._tls)
-        if route.via_proxy:
-            secure.set_tunnel(target.hostname or "", target.port or 443)
-        return secure
+        return self._tls
 
     def close(self) -> None:
         with self._lock:
-            idle = [connection for group in self._idle.values() for connection in group]
+            idle = [wire for group in self._idle.values() for wire in group]
             self._idle.clear()
-        for connection in idle:
-            connection.close()
+            self._idle_count = 0
+        for wire in idle:
+            wire.close()
 
 
+@dataclass(slots=True)
 class HttpAnswer:
     """One HTTP answer on a live connection."""
 
-    def __init__(self, url: str, response: http.client.HTTPResponse, timing: Timing) -> None:
-        self._url = url
-        self._response = response
-        self._timing = timing
-        self.leaves_connection_usable = False
-        self.status = response.status
-        self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in response.headers.items()
-        }
+    url: str
+    wire: Wire
+    head: Head
+    lanes: Lanes
+    terms: Terms
+    deadline: Deadline
+    was_read: bool = False
+
+    @property
+    def status(self) -> int:
+        return self.head.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.head.headers
 
     def parts(self) -> Iterator[bytes]:
-        expected = self._response.length  # None: chunked, or until the connection closes
         received = 0
-        while part := self._read_part():
-            received += len(part)
-            yield part
-        if expected is not None and received != expected:
-            raise HostError(self._url, f"the answer ended after {received} of {expected} bytes")
-        self.close()
-        self.leaves_connection_usable = not self._response.will_close
+        with _host_errors(self.url, self.wire):
+            for part in self.wire.body(self.head):
+                received += len(part)
+                self.lanes.received(len(part))
+                yield part
+                if self.terms.in_background:
+                    self.lanes.make_way(self.deadline)
+        self.was_read = True
+        self.lanes.finished(self.terms, received)
 
-    def close(self) -> None:
-        """Let go of the library's response; the connection stays."""
-        self._response.close()
 
-    def _read_part(self) -> bytes:
-        # read1 returns what one receive brings; read would gather single bytes without end.
-        with _host_errors(self._url, self._timing):
-            return self._response.read1(_PART_BYTES)
+def _request(origin: Origin, path: str, terms: Terms) -> bytes:
+    text = f"GET {origin.prefix}{path} HTTP/1.1\r\nHost: {origin.authority}\r\n{_HEADERS}"
+    if terms.no_cache:
+        text += _NO_CACHE
+    if terms.byte_range is not None:
+        text += "Range: bytes={}-{}\r\n".format(*terms.byte_range)
+    if terms.credentials is not None and terms.credentials.bearer_token:
+        text += f"Authorization: Bearer {terms.credentials.bearer_token}\r\n"
+    return (text + "\r\n").encode("ascii")
+
+
+def _identity(credentials: Credentials | None) -> bytes:
+    """Connections that were opened with a certificate are its owner's alone."""
+    if credentials is None or not credentials.certificate_pem:
+        return b""
+    return hashlib.sha256(credentials.certificate_pem).digest()
 
 
 @contextmanager
-def _host_errors(url: str, timing: Timing) -> Iterator[None]:
-    """Turn what sockets, TLS and HTTP parsing raise into our errors."""
+def _host_errors(url: str, wire: Wire, *, lets_out: bool = False) -> Iterator[None]:
+    """Turn what sockets, TLS and HTTP parsing raise into our errors; the connection is of no use then.
+
+    `lets_out`: what a kept connection raises when the server had just closed it is for the caller.
+    """
     try:
         yield
-    except TimeoutError as error:
-        raise DeadlineError(
-            f"waiting for {url} ({error})" if str(error) else f"waiting for {url}",
-            after_s=timing.stall_s,
-        ) from error
-    except ssl.SSLError as error:
-        raise HostError(url, f"no secure connection: {error.reason or error}") from error
-    except http.client.HTTPException as error:
-        reason = str(error)[:200] or type(error).__name__
-        raise HostError(url, f"this is no HTTP server: {reason}") from error
-    except OSError as error:
-        raise HostError(url, (error.strerror or str(error)).lower()) from error
+    except BaseException as error:
+        wire.close()
+        if lets_out and isinstance(error, EndedError | BrokenPipeError | ConnectionResetError):
+            raise
+        if isinstance(error, OSError | EOFError | FormatError):
+            raise _host_error(url, wire.watch.timing, error) from error
+        raise
 
 
-def _headers_of(terms: Terms) -> Mapping[str, str]:
-    headers = _HEADERS
-    if terms.no_cache:
-        headers = headers | _NO_CACHE
-    if terms.byte_range is not None:
-        headers = headers | {"Range": "bytes={}-{}".format(*terms.byte_range)}
-    if terms.credentials is not None and terms.credentials.bearer_token:
-        headers = headers | {"Authorization": f"Bearer {terms.credentials.bearer_token}"}
-    return headers
-
-
-def _origin(route: Route) -> tuple[str, str]:
-    parts = urlsplit(route.host)
-    return f"{parts.scheme}://{parts.netloc}", route.proxy
-
-
-def _has_ended(connection: Connection) -> bool:
-    """Whether an idle connection has something to say, which can only be its end."""
-    if connection.sock is None or connection.sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(connection.sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    return bool(poll.poll(0))
+def _host_error(url: str, timing: Timing, error: Exception) -> HostError | DeadlineError:
+    if isinstance(error, UnconnectedError):
+        return HostError(url, str(error))
+    if isinstance(error, TimeoutError):
+        reason = f" ({error})" if str(error) else ""
+        return DeadlineError(f"waiting for {url}{reason}", after_s=timing.stall_s)
+    if isinstance(error, ssl.SSLError):
+        return HostError(url, f"no secure connection: {error.reason or error}")
+    if isinstance(error, EOFError):
+        return HostError(url, f"the answer ended {error}")
+    if isinstance(error, FormatError):
+        return HostError(url, f"this is no HTTP server: {error.what}")
+    return HostError(url, (getattr(error, "strerror", "") or str(error)).lower())

@@ -10,6 +10,7 @@ from enum import Enum
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError, HostError
+from cernvm.net.connection import UnconnectedError
 from cernvm.net.failover import Route
 from cernvm.net.link import Link
 from cernvm.net.terms import PLAIN, Terms
@@ -48,7 +49,9 @@ class MemoryExchange:
         url = f"{route.host}/{path}"
         fault = self.faults.get((route.host, path)) or self.faults.get((route.host, ""))
         if fault is Fault.REFUSED or route.host not in self.documents:
-            raise HostError(url, "connection refused")
+            raise HostError(url, "connection refused") from UnconnectedError(
+                "refused", is_late=False
+            )
         if fault is Fault.SILENT:
             deadline.clock.sleep(min(self.stall_s, deadline.remaining_s))
             raise DeadlineError(f"waiting for {url}", after_s=self.stall_s)

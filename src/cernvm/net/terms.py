@@ -33,12 +33,16 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Shape: `byte_range` is the first and the last byte wanted, both counted from 0 and included."""
+    """Shape: `byte_range` is the first and the last byte wanted, both counted from 0 and included.
+
+    Units: `patience_s` is the longest wait for a connection or a sign of life where others could be asked instead.
+    """
 
     urgency: Urgency = Urgency.FOREGROUND
     byte_range: tuple[int, int] | None = None
     credentials: Credentials | None = None
     no_cache: bool = False
+    patience_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.byte_range is not None and not 0 <= self.byte_range[0] <= self.byte_range[1]:

@@ -1,0 +1,88 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cernvm.net.link import REMEMBER_S, Meter, Recent
+from cernvm.net.window import REQUEST_WORTH_BYTES, START, Window
+
+TIMES = st.lists(st.floats(0.0001, 20), min_size=1, max_size=50)
+
+
+@given(TIMES)
+def test_the_best_of_late_is_the_best_there_was(values):
+    shortest = Recent(shortest=True)
+    for value in values:
+        shortest = shortest.taken(value, 0.0)
+
+    assert shortest.best == min(values)
+
+
+def test_what_is_long_past_is_forgotten():
+    recent = Recent(shortest=True).taken(0.01, 0.0)
+    for step in range(1, 4):
+        recent = recent.taken(0.5, step * REMEMBER_S)
+
+    assert recent.best == 0.5
+
+
+def test_throughput_is_measured_over_all_that_comes_at_once():
+    meter = Meter()
+    for step in range(1000):
+        meter.received(10_000, 100 + step / 1000)
+
+    assert meter.rate.best == pytest.approx(10_000_000, rel=0.1)
+
+
+def test_a_pause_is_not_taken_for_a_slow_link():
+    meter = Meter()
+    for step in range(1000):
+        meter.received(10_000, 100 + step / 1000 + (60 if step > 500 else 0))
+
+    assert meter.rate.best == pytest.approx(10_000_000, rel=0.1)
+
+
+def simulate(most, *, rtt_s, bytes_per_s, size_bytes, seconds=10.0, seed=1):
+    """Requests over a link of this kind, as many at once as the window says; gives the window's course."""
+    source = random.Random(seed)
+    window, now_s, course = Window(most=most), 100.0, []
+    while now_s < 100 + seconds:
+        lanes = window.limit
+        each_s = max(rtt_s, lanes * size_bytes / bytes_per_s) * source.uniform(0.9, 1.1)
+        now_s += each_s / lanes
+        window = window.finished(size_bytes, under_way=lanes, now_s=now_s)
+        course.append(window.limit)
+    return course
+
+
+def test_on_a_long_way_many_requests_at_once_pay():
+    assert simulate(32, rtt_s=0.02, bytes_per_s=1e9, size_bytes=5_000)[-1] > 24
+
+
+def test_no_more_are_made_at_once_than_fill_the_link():
+    # 12.5 MB/s at 20 ms hold 250 kB: five requests of 50 kB
+    course = simulate(32, rtt_s=0.02, bytes_per_s=12_500_000, size_bytes=50_000)
+
+    late = course[len(course) // 2 :]
+    assert 2 <= sum(late) / len(late) <= 12
+
+
+@given(
+    st.integers(1, 64),
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 64), st.floats(0, 5)), max_size=80),
+)
+def test_the_window_stays_within_its_bounds(most, events):
+    window, now_s = Window(most=most), 0.0
+    for size_bytes, under_way, after_s in events:
+        now_s += after_s
+        window = window.finished(size_bytes, under_way=under_way, now_s=now_s)
+        assert 1 <= window.limit <= most
+
+
+def test_what_is_not_used_does_not_grow():
+    window = Window(most=32)
+    for step in range(1000):
+        window = window.finished(REQUEST_WORTH_BYTES, under_way=1, now_s=step / 100)
+
+    assert window.limit == START
