@@ -111,24 +111,34 @@ class InodeTable:
         entry: Entry,
         chunks: Sequence[Chunk],
         revision: Revision,
-        key: PathKey | None = None,
+        number: int = 0,
     ) -> Node:
-        """The node of an entry, with one reference more; `key` is the path's."""
-        inode, identity = _identify(path, key or path_key(path), entry, chunks)
+        """The node of an entry, with one reference more; `number` is its `inode_number`."""
+        inode = number or inode_number(path, path_key(path), entry, chunks)
         with self._lock:
-            while (node := self._nodes.get(inode)) is not None:
-                if node.entry is entry or node.is_same(identity):
-                    node.path, node.entry, node.revision = path, entry, revision
-                    break
-                inode = inode + 1 if inode < _MASK else _FIRST_FREE
-            else:
-                node = self._nodes[inode] = Node(inode, path, entry, chunks, revision)
-                if self._dormant:
-                    self._take_over(node)
+            node = self._nodes.get(inode)
+            if node is None or node.entry is not entry:
+                node = self._settle(inode, path, entry, chunks, revision)
             node.references += 1
             if self._ledger is not None:
                 self._record(node, self._ledger)
             return node
+
+    def _settle(
+        self, inode: int, path: bytes, entry: Entry, chunks: Sequence[Chunk], revision: Revision
+    ) -> Node:
+        """The node that stands for an entry, a new one if there is none, from `inode` upwards."""
+        identity: Identity | None = None
+        while (node := self._nodes.get(inode)) is not None:
+            identity = identity or _identify(path, path_key(path), entry, chunks)[1]
+            if node.is_same(identity):
+                node.path, node.entry, node.revision = path, entry, revision
+                return node
+            inode = inode + 1 if inode < _MASK else _FIRST_FREE
+        node = self._nodes[inode] = Node(inode, path, entry, chunks, revision)
+        if self._dormant:
+            self._take_over(node)
+        return node
 
     def renew(self, node: Node, entry: Entry, chunks: Sequence[Chunk], revision: Revision) -> None:
         """Take over an entry from another revision, if it has the same content."""
@@ -194,13 +204,17 @@ def _identify(
     if entry.hardlink_group:  # a group lies within one directory
         parent = path.rpartition(b"/")[0]
         key = path_key(b"%b/\0%d" % (parent, entry.hardlink_group))
-    seed, mark = (entry.mode & _TYPE_BITS) + entry.rdev + entry.compression, b""
-    if entry.digest is not None:
-        mark = entry.digest.raw
-        seed ^= int.from_bytes(mark[:8], "little")
-    elif entry.symlink:
+    mark = b""
+    if entry.is_symlink:
         mark = entry.symlink
         seed = path_key(mark)[0]
+    else:
+        seed = (entry.mode & _TYPE_BITS) + entry.compression
+        if entry.digest is not None:
+            mark = entry.digest.raw
+            seed ^= int.from_bytes(mark[:8], "little")
+        elif entry.is_device:
+            seed += entry.rdev
     if chunks:
         whole = hashlib.sha256(mark)
         for chunk in sorted(chunks):
@@ -208,4 +222,4 @@ def _identify(
             whole.update(b"%d %b" % (chunk.offset, chunk.digest.raw))
         mark = whole.digest()
     number = (key[0] ^ seed) & _MASK
-    return max(number, _FIRST_FREE), (key[1], seed, mark)
+    return number if number > _FIRST_FREE else _FIRST_FREE, (key[1], seed, mark)

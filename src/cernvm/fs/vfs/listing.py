@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Sequence
 
-from cernvm.fs.format.catalog import PathKey, path_key
+from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.entry import Entry
 from cernvm.fs.reader import Catalog
 from cernvm.fs.vfs.attributes import Attributes, ListedName
@@ -35,7 +35,7 @@ def list_directory(
     """
     path = directory[0]
     names = [
-        listed_name(catalog, path + b"/" + entry.name, entry, attributes_of)
+        _listed_name(catalog, path + b"/" + entry.name, entry, attributes_of)
         for entry in catalog.children(path)
         if not entry.is_hidden
     ]
@@ -50,15 +50,13 @@ def list_directory(
     return dots + names
 
 
-def listed_name(
+def _listed_name(
     catalog: Catalog,
     path: bytes,
     entry: Entry,
     attributes_of: AttributesOf,
-    key: PathKey | None = None,
 ) -> ListedName:
-    """An entry of a catalog under its name; `key` is the path's."""
-    key = key or path_key(path)
+    key = path_key(path)
     chunks = catalog.chunks(path) if entry.is_chunked else ()
     return ListedName(
         (key[0] & _MASK) + _DOT_DOT + 1,
