@@ -147,11 +147,12 @@ def test_a_cached_object_is_not_asked_for_again(on_disk):
 
 def test_a_cached_file_that_lost_bytes_is_fetched_again(on_disk, tmp_path):
     on_disk.read(on_disk.mount(), b"/file")
-    cached_files(tmp_path)[7000].write_bytes(b"content")
     on_disk.cache.close()
+    cached_files(tmp_path)[7000].write_bytes(b"content")
     on_disk.cache = DiskCache(tmp_path / "cache", quota_bytes=1 << 26)
 
     assert on_disk.read(on_disk.mount(), b"/file") == b"content" * 1000
+    on_disk.cache.close()
     assert 7000 in cached_files(tmp_path)
 
 

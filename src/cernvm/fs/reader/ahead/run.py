@@ -12,6 +12,7 @@ from cernvm.fs.reader.ahead.window import Window
 
 MAX_BATCH = 16
 MAX_BATCH_BYTES = 512 * 1024
+MAX_SKIPPED = 512  # a course through what was tried already ends; the next miss begins another
 
 
 class Run:
@@ -42,13 +43,14 @@ class Run:
         `is_needless` says of a step that it is at hand, on its way, or was tried lately.
         """
         batch: list[Step] = []
-        size_bytes = 0
+        size_bytes = skipped = 0
         while self.window.has_room and len(batch) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
             step = next(self._steps, None)
-            if step is None:
+            if step is None or skipped > MAX_SKIPPED:
                 self.is_over = True
                 break
             if is_needless(step):
+                skipped += 1
                 continue
             batch.append(step)
             size_bytes += step.size_bytes

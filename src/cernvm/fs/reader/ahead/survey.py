@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from weakref import WeakKeyDictionary
+from collections import OrderedDict
+from weakref import WeakKeyDictionary, ref
 
 from cernvm.core.errors import CvmError
 from cernvm.fs.format.catalog import path_key
@@ -16,6 +17,7 @@ from cernvm.fs.reader.pieces import pieces_of
 from cernvm.fs.reader.tree import Tree
 
 MAX_SURVEYED = 5000
+MAX_REMEMBERED = 20_000
 _LISTING_MASK = (1 << 62) - 1
 
 
@@ -24,11 +26,28 @@ class Surveyor:
 
     def __init__(self, *, has_packs: bool) -> None:
         self._has_packs = has_packs
+        self._folders: OrderedDict[tuple[ref[Tree], bytes], Folder] = OrderedDict()
+        self._stops = 0  # in all of them
         self._tables: WeakKeyDictionary[Catalog, PackTable | None] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def folder(self, tree: Tree, path: bytes) -> Folder | None:
         """A directory; None when its catalog must be fetched first or cannot be read, or it lists too much."""
+        key = ref(tree), path
+        with self._lock:
+            if key in self._folders:
+                self._folders.move_to_end(key)
+                return self._folders[key]
+        folder = self._look(tree, path)
+        if folder is not None:
+            with self._lock:
+                self._folders[key] = folder
+                self._stops += len(folder.stops)
+                while self._stops > MAX_REMEMBERED:
+                    self._stops -= len(self._folders.popitem(last=False)[1].stops)
+        return folder
+
+    def _look(self, tree: Tree, path: bytes) -> Folder | None:
         try:
             catalog = tree.try_folder(path)
             if catalog is None or catalog.has_more_children_than(MAX_SURVEYED, path):
