@@ -7,6 +7,7 @@ import pytest
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import SpaceError
 from cernvm.fs.cache import (
+    AlienCache,
     Breadcrumb,
     ContentKey,
     DiskBreadcrumbs,
@@ -14,21 +15,47 @@ from cernvm.fs.cache import (
     MemoryBreadcrumbs,
     MemoryCache,
     Rank,
+    TieredCache,
 )
 from cernvm.fs.format.compress import Compression
 
 QUOTA = 100_000
 
 
-@pytest.fixture(params=["memory", "disk"])
+def alien(folder):
+    return AlienCache(folder / "alien", writes=True)
+
+
+def disk(folder):
+    return DiskCache(folder / "cache", quota_bytes=QUOTA)
+
+
+CACHES = {
+    "memory": lambda folder: MemoryCache(quota_bytes=QUOTA),
+    "disk": disk,
+    "tiers, lower one read": lambda folder: TieredCache(
+        disk(folder), AlienCache(_made(folder / "other"), writes=False), writes_lower=False
+    ),
+    "alien": alien,
+    "tiers, both written": lambda folder: TieredCache(
+        disk(folder), alien(folder), writes_lower=True
+    ),
+}
+WITH_QUOTA = list(CACHES)[:3]
+every_cache = pytest.mark.parametrize("cache", CACHES, indirect=True)
+bounded_cache = pytest.mark.parametrize("cache", WITH_QUOTA, indirect=True)
+
+
+@pytest.fixture
 def cache(request, tmp_path):
-    one = (
-        MemoryCache(quota_bytes=QUOTA)
-        if request.param == "memory"
-        else DiskCache(tmp_path / "cache", quota_bytes=QUOTA)
-    )
+    one = CACHES[request.param](tmp_path)
     yield one
     one.close()
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
 
 
 def key(number, compression=Compression.ZLIB):
@@ -47,6 +74,7 @@ def holds(cache, number):
     return cache.open(key(number)) is not None
 
 
+@every_cache
 def test_what_was_committed_can_be_read(cache):
     put(cache, 7)
 
@@ -56,6 +84,7 @@ def test_what_was_committed_can_be_read(cache):
     assert content.pread(20_000, 100) == b""
 
 
+@every_cache
 def test_small_content_that_is_put_can_be_read_at_once(cache):
     content = cache.put_small(key(7), b"small")
 
@@ -63,6 +92,7 @@ def test_small_content_that_is_put_can_be_read_at_once(cache):
     assert cache.open(key(7)).pread(0, 100) == b"small"
 
 
+@bounded_cache
 def test_small_content_over_the_quota_is_readable_and_not_kept(cache):
     content = cache.put_small(key(7), bytes(QUOTA + 1))
 
@@ -70,16 +100,19 @@ def test_small_content_over_the_quota_is_readable_and_not_kept(cache):
     assert not holds(cache, 7)
 
 
+@every_cache
 def test_what_was_not_stored_is_not_there(cache):
     assert not holds(cache, 1)
 
 
+@every_cache
 def test_an_empty_object_is_content_too(cache):
     put(cache, 1, size=0)
 
     assert cache.open(key(1)).size_bytes == 0
 
 
+@every_cache
 def test_a_draft_is_seen_by_nobody_before_it_is_committed(cache):
     draft = cache.draft(key(1))
     draft.write(b"half")
@@ -89,6 +122,7 @@ def test_a_draft_is_seen_by_nobody_before_it_is_committed(cache):
     assert not holds(cache, 1)
 
 
+@every_cache
 def test_discarding_after_the_commit_does_nothing(cache):
     draft = cache.draft(key(1))
     draft.write(b"whole")
@@ -98,6 +132,7 @@ def test_discarding_after_the_commit_does_nothing(cache):
     assert holds(cache, 1)
 
 
+@bounded_cache
 def test_the_same_object_stored_twice_is_one(cache):
     put(cache, 1)
     put(cache, 1)
@@ -105,6 +140,7 @@ def test_the_same_object_stored_twice_is_one(cache):
     assert cache.usage().used_bytes == 10_000
 
 
+@every_cache
 def test_one_digest_under_two_compressions_is_two_contents(cache):
     put(cache, 1, size=10)
     put(cache, 1, size=20, compression=Compression.NONE)
@@ -113,6 +149,7 @@ def test_one_digest_under_two_compressions_is_two_contents(cache):
     assert cache.open(key(1, Compression.NONE)).size_bytes == 20
 
 
+@bounded_cache
 def test_over_the_quota_the_least_recently_used_half_goes(cache):
     for number in range(10):
         put(cache, number)
@@ -125,12 +162,14 @@ def test_over_the_quota_the_least_recently_used_half_goes(cache):
     assert cache.usage().used_bytes == QUOTA // 2
 
 
+@bounded_cache
 def test_the_quota_is_never_exceeded(cache):
     for number in range(50):
         put(cache, number, size=7_000)
         assert cache.usage().used_bytes <= QUOTA
 
 
+@bounded_cache
 def test_pinned_content_stays(cache):
     put(cache, 0)
     cache.pin(key(0))
@@ -140,6 +179,7 @@ def test_pinned_content_stays(cache):
     assert holds(cache, 0)
 
 
+@bounded_cache
 def test_after_as_many_unpins_content_may_go_again(cache):
     put(cache, 0)
     for step in (cache.pin, cache.pin, cache.unpin, cache.unpin):
@@ -150,6 +190,7 @@ def test_after_as_many_unpins_content_may_go_again(cache):
     assert not holds(cache, 0)
 
 
+@every_cache
 def test_content_that_is_held_outlives_its_eviction(cache):
     content = put(cache, 0)
     cache.evict(key(0))
@@ -158,6 +199,7 @@ def test_content_that_is_held_outlives_its_eviction(cache):
     assert content.pread(0, 3) == b"\0\0\0"
 
 
+@bounded_cache
 @pytest.mark.parametrize("rank", [Rank.VOLATILE, Rank.AHEAD])
 def test_what_is_volatile_or_was_never_read_goes_first(cache, rank):
     for number in range(8):
@@ -171,6 +213,7 @@ def test_what_is_volatile_or_was_never_read_goes_first(cache, rank):
     assert not holds(cache, 9)
 
 
+@bounded_cache
 def test_what_was_fetched_ahead_counts_as_any_other_once_it_is_read(cache):
     put(cache, 0, rank=Rank.AHEAD)
     for number in range(1, 10):
@@ -181,6 +224,7 @@ def test_what_was_fetched_ahead_counts_as_any_other_once_it_is_read(cache):
     assert holds(cache, 0)
 
 
+@bounded_cache
 def test_an_object_over_the_quota_is_refused_and_leaves_the_rest(cache):
     put(cache, 1)
     draft = cache.draft(key(2))
@@ -192,6 +236,7 @@ def test_an_object_over_the_quota_is_refused_and_leaves_the_rest(cache):
     assert not holds(cache, 2)
 
 
+@bounded_cache
 def test_damaged_content_can_be_removed(cache):
     put(cache, 1)
     cache.evict(key(1))
@@ -200,6 +245,7 @@ def test_damaged_content_can_be_removed(cache):
     assert cache.usage().used_bytes == 0
 
 
+@bounded_cache
 def test_many_threads_read_and_write(cache):
     wrong = []
 

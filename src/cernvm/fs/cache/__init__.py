@@ -1,10 +1,15 @@
 """Verified, decompressed content on this machine: bounded by a quota, shared by mounts, safe against crashes.
 
-Values: `ContentKey`, `Usage` (`port.py`), `Breadcrumb` (`breadcrumb.py`: the last revision that was seen). Port:
-`Cache`; what comes in goes through a `Draft` and what comes out is a `Content`. Adapters: `DiskCache` (`disk.py`, with
-its SQLite `index.py` and `owners.py`) and the twin `MemoryCache` (`memory.py`).
+Values: `ContentKey`, `Rank`, `Usage` (`port.py`), `Breadcrumb` (`breadcrumb.py`: the last revision that was seen).
+Port: `Cache`; what comes in goes through a `Draft`, or small and whole through `put_small`; what comes out is a
+`Content`. Adapters: `DiskCache` (`disk.py`), the twin `MemoryCache` (`memory.py`), `AlienCache` (`alien.py`: a folder
+that others fill too) and `TieredCache` (`tiered.py`: one above another); `open_cache` (`settings.py`) puts one together.
+Below `DiskCache`: `folder.py` (the files), `index.py` (the SQLite summary of them), `opening.py` and `owners.py` (who
+uses it, who crashed), `ledger.py` (what the index has not heard yet), `behind.py` (small content on its way to the
+disk), `quota.py`, `checksum.py` and `checking.py`.
 """
 
+from cernvm.fs.cache.alien import AlienCache
 from cernvm.fs.cache.breadcrumb import Breadcrumb, Breadcrumbs, DiskBreadcrumbs, MemoryBreadcrumbs
 from cernvm.fs.cache.disk import DiskCache
 from cernvm.fs.cache.memory import MemoryCache
@@ -15,9 +20,11 @@ from cernvm.fs.cache.settings import (
     open_breadcrumbs,
     open_cache,
 )
+from cernvm.fs.cache.tiered import TieredCache
 
 __all__ = [
     "DEFAULT_QUOTA_BYTES",
+    "AlienCache",
     "Breadcrumb",
     "Breadcrumbs",
     "Cache",
@@ -30,6 +37,7 @@ __all__ = [
     "MemoryBreadcrumbs",
     "MemoryCache",
     "Rank",
+    "TieredCache",
     "Usage",
     "open_breadcrumbs",
     "open_cache",

@@ -26,7 +26,7 @@ from cernvm.fs.cache.checking import Checked, Checker
 from cernvm.fs.cache.checksum import checksum
 from cernvm.fs.cache.content import FileContent, MemoryContent
 from cernvm.fs.cache.draft import FileDraft, write_whole
-from cernvm.fs.cache.folder import Folder
+from cernvm.fs.cache.folder import Folder, own_access
 from cernvm.fs.cache.index import MAX_VICTIMS, Row
 from cernvm.fs.cache.ledger import Ledger
 from cernvm.fs.cache.opening import OpenIndex
@@ -73,7 +73,8 @@ class DiskCache:
         self._unfinished: Limits | None = None
         self._closing = False
         try:
-            self._folder = Folder(folder, is_readable_by_all=is_readable_by_all)
+            access = own_access(is_readable_by_all=is_readable_by_all)
+            self._folder = Folder(folder, access)
             self._index = OpenIndex(self._folder)
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else error

@@ -11,7 +11,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,28 @@ class Found:
     modified_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whose a folder may be, and the modes of what is made in it."""
+
+    check: Callable[[int, Path], None]
+    folder_mode: int
+    file_mode: int
+    draft_mode: int = 0o700
+    private_folders: tuple[str, ...] = ()
+    makes_folders: bool = True
+
+
+def own_access(*, is_readable_by_all: bool) -> Access:
+    """A folder that only this user may write, and only he may read unless said otherwise."""
+    return Access(
+        check_own,
+        folder_mode=0o755 if is_readable_by_all else 0o700,
+        file_mode=0o644 if is_readable_by_all else 0o600,
+        private_folders=("owners",),
+    )
+
+
 def is_content_name(name: str) -> bool:
     """Whether a name can only mean content of this folder."""
     return _NAME.fullmatch(name) is not None
@@ -54,44 +77,59 @@ def open_regular(name: str, root: int, path: Path) -> FileContent:
 
 
 class Folder:
-    """One cache folder, made where it is missing; `modes` are those of its folders and files.
+    """One cache folder. Errors: `OSError`; `DeniedError` when it fails its check."""
 
-    Errors: `OSError`; `DeniedError` when it is another user's or others may write it.
-    """
-
-    def __init__(self, path: Path, *, is_readable_by_all: bool = False) -> None:
+    def __init__(self, path: Path, access: Access) -> None:
         self.path = path
-        self._folder_mode = 0o755 if is_readable_by_all else 0o700
-        self._file_mode = 0o644 if is_readable_by_all else 0o600
+        self._access = access
         self._root = -1
         self._left: list[int] = []
         self.enter()
 
     def enter(self) -> None:
         """Open the folder, at first or after somebody removed it under the living."""
-        ensure_folder(self.path, mode=self._folder_mode)
+        access = self._access
+        if access.makes_folders:
+            ensure_folder(self.path, mode=access.folder_mode)
         root = os.open(self.path, FOLDER_FLAGS & ~os.O_NOFOLLOW)
         try:
-            _check_own(root, self.path)
-            if self._folder_mode & ~stat.S_IMODE(os.fstat(root).st_mode):
-                os.fchmod(root, self._folder_mode)
-            for name in (*SUBFOLDERS, "txn", "owners"):
-                mode = self._folder_mode if len(name) == 2 else 0o700
-                with suppress(FileExistsError):
-                    os.mkdir(name, mode, dir_fd=root)
-                below = os.open(name, FOLDER_FLAGS, dir_fd=root)
-                try:
-                    _check_own(below, self.path / name)
-                    if mode & ~stat.S_IMODE(os.fstat(below).st_mode):
-                        os.fchmod(below, mode)
-                finally:
-                    os.close(below)
+            access.check(root, self.path)
+            if access.makes_folders:
+                _widen(root, access.folder_mode)
+                for name in SUBFOLDERS:
+                    self._make(name, root, access.folder_mode)
+                for name in ("txn", *access.private_folders):
+                    self._make(name, root, access.draft_mode)
         except BaseException:
             os.close(root)
             raise
         if self._root >= 0:
             self._left.append(self._root)  # other threads may be using it
         self._root = root
+
+    def _make(self, name: str, root: int, mode: int) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=root)
+        below = os.open(name, FOLDER_FLAGS, dir_fd=root)
+        try:
+            self._access.check(below, self.path / name)
+            _widen(below, mode)
+        finally:
+            os.close(below)
+
+    def is_fit(self, subfolder: str) -> bool:
+        """Whether one of the `SUBFOLDERS` passes the check too; for folders that are not made here."""
+        try:
+            below = os.open(subfolder, FOLDER_FLAGS, dir_fd=self._root)
+        except OSError:
+            return False
+        try:
+            self._access.check(below, self.path / subfolder)
+        except DeniedError:
+            return False
+        finally:
+            os.close(below)
+        return True
 
     @property
     def is_gone(self) -> bool:
@@ -109,7 +147,11 @@ class Folder:
     def create(self, draft: str) -> int:
         """A descriptor of a file below `txn/` that nobody has yet. Errors: `OSError`."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.open(f"txn/{draft}", flags, self._file_mode, dir_fd=self._root)
+        mode = self._access.file_mode
+        descriptor = os.open(f"txn/{draft}", flags, mode, dir_fd=self._root)
+        if mode & 0o077:  # the process's mask may have taken from it
+            os.fchmod(descriptor, mode)
+        return descriptor
 
     def open_draft(self, draft: str, path: Path) -> FileContent:
         """What was written to a draft, to be read. Errors: `OSError`."""
@@ -123,6 +165,14 @@ class Folder:
         """Remove a draft."""
         with suppress(OSError):
             os.unlink(f"txn/{draft}", dir_fd=self._root)
+
+    def draft_modified_s(self, draft: str) -> float:
+        """When a draft was last written, in seconds since the epoch; now, if it is gone."""
+        try:
+            found = os.stat(f"txn/{draft}", dir_fd=self._root, follow_symlinks=False)
+        except OSError:
+            return time.time()
+        return found.st_mtime
 
     def drafts(self) -> list[str]:
         """All drafts, whosesoever they are. Errors: `OSError`."""
@@ -175,7 +225,15 @@ def _listed(name: str, root: int) -> Iterator[Iterator[os.DirEntry[str]]]:
         os.close(descriptor)
 
 
-def _check_own(descriptor: int, path: Path) -> None:
+def _widen(descriptor: int, mode: int) -> None:
+    """Give a folder the bits of `mode` that it lacks, if it is ours."""
+    found = os.fstat(descriptor)
+    if mode & ~stat.S_IMODE(found.st_mode) and found.st_uid == os.geteuid():
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | mode)
+
+
+def check_own(descriptor: int, path: Path) -> None:
+    """Refuse a folder that anybody but this user may write. Errors: `DeniedError`."""
     found = os.fstat(descriptor)
     if found.st_uid != os.geteuid():
         raise DeniedError(
