@@ -13,12 +13,18 @@ from cernvm.fs.fuse import KernelSettings
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """Where a repository is to be mounted; `run` is the folder for what is true while the mount lives."""
+    """Where a repository is to be mounted; `run` is the folder for what is true while the mount lives.
+
+    Shape: `talk` is the socket for the original's commands; None: below `run`. A mount that `is_held` outlives the
+    process that serves it.
+    """
 
     client: ClientSettings
     point: Path
     run: Path
     kernel: KernelSettings = field(default_factory=KernelSettings)
+    talk: Path | None = None
+    is_held: bool = True
 
     @property
     def repository(self) -> str:

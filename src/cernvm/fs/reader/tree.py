@@ -138,6 +138,10 @@ class Tree:
         """How many catalogs are attached now."""
         return len(self._attached)
 
+    def attached(self) -> tuple[Catalog, ...]:
+        """The catalogs that are attached now, by their mountpoints."""
+        return tuple(catalog for _, catalog in sorted(self._attached.copy().items()))
+
     def chain(self, path: bytes) -> tuple[CatalogState, ...]:
         """The catalogs from the root down to a path's, as far as they are known without the network."""
         states: list[CatalogState] = []
