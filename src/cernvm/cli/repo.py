@@ -19,6 +19,7 @@ from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.creating import create_repository, remove_repository
+from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Options, Published, publish_tree
 from cernvm.fs.publish.repository import (
     Repository,
@@ -134,6 +135,8 @@ def publish(
     click.echo(
         f"stored     {published.stored_objects} new objects, {format_bytes(published.stored_bytes)}"
     )
+    for written in published.profiles:
+        _tell_losses(written)
     click.echo(f"took       {format_seconds(published.took_s)}")
 
 
@@ -251,10 +254,35 @@ def _described(repository: Repository) -> dict[str, object]:
 
 
 def _published_row(published: Published) -> dict[str, object]:
-    row = dataclasses.asdict(published)
+    row = {
+        field.name: getattr(published, field.name)
+        for field in dataclasses.fields(published)
+        if field.name not in ("root_catalog", "profiles")
+    }
     row["root_hash"] = str(published.root_catalog)
-    del row["root_catalog"]
+    row["profiles"] = [_written_row(written) for written in published.profiles]
     return row
+
+
+def _written_row(written: WrittenProfile) -> dict[str, object]:
+    return {
+        "label": written.label,
+        "objects": 0 if written.profile is None else len(written.profile.accesses),
+        "lost_paths": [path.decode("utf-8", "replace") for path in written.lost_paths],
+    }
+
+
+def _tell_losses(written: WrittenProfile) -> None:
+    """What a profile lost, on stderr: nothing failed, but somebody may want to record it again."""
+    if written.profile is None:
+        click.echo(f"cvm: profile {written.label} is gone: none of its files is left", err=True)
+    elif written.lost_paths:
+        first = written.lost_paths[0].decode("utf-8", "replace")
+        count = len(written.lost_paths)
+        click.echo(
+            f"cvm: profile {written.label} lost {count} files ({first} …); record it again",
+            err=True,
+        )
 
 
 def _print_fields(row: dict[str, object], *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cernvm.core.digest import Digest
@@ -28,8 +28,9 @@ from cernvm.fs.publish.grafting import Gap, Link, count_links, open_chain, take_
 from cernvm.fs.publish.index import Index, KnownCatalog
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits, split
+from cernvm.fs.publish.profiles import ProfileWriter, Recording, WrittenProfile
 from cernvm.fs.publish.repository import Repository
-from cernvm.fs.publish.revision import Written, write_object
+from cernvm.fs.publish.revision import Written, read_catalog, write_object
 from cernvm.fs.store.port import ObjectStore
 
 
@@ -43,7 +44,10 @@ class _Below:
 
 @dataclass(slots=True)
 class CatalogBuilder:
-    """Packs and stores the catalogs of one new revision; `packed` counts those that were not reused."""
+    """Packs and stores the catalogs of one new revision, and the profiles that its root catalog names.
+
+    Shape: `packed` counts the catalogs that were not reused.
+    """
 
     repository: Repository
     store: ObjectStore
@@ -52,7 +56,9 @@ class CatalogBuilder:
     now: datetime
     progress: Progress
     packer: Packer
+    recordings: Sequence[Recording] = ()
     packed: int = 0
+    profiles: list[WrittenProfile] = field(default_factory=list)
 
     def build(self, items: list[Item], *, at: bytes, limits: CatalogLimits) -> Written:
         """The root catalog, once all catalogs are stored; `items` are what stands at and below `at`."""
@@ -68,6 +74,11 @@ class CatalogBuilder:
         catalogs = split(items, top=top, limits=limits, marker=marker, around=len(gap.items))
         below = self._pack_nested(catalogs, top=top)
         return self._pack_chain(chain, _filled(last, gap, catalogs[top], below, at))
+
+    def build_same(self) -> Written:
+        """The root catalog of a revision with the last one's tree, which may have other profiles."""
+        root = read_catalog(self.previous.root_catalog, self.store)
+        return self._write_root(self._renewed(root, self.previous.root_catalog))
 
     def _marker(self) -> Entry:
         """The empty file, stored, that marks a catalog which is split off by itself."""
@@ -96,7 +107,7 @@ class CatalogBuilder:
             statistics=_statistics(items, [one.total for one in below]),
             packs=self.packer.stretches_of(items),
         )
-        return self._write(catalog)
+        return self._write_root(catalog)
 
     def _pack_nested(self, catalogs: dict[bytes, list[Item]], *, top: bytes) -> list[_Below]:
         """Store all catalogs but the top one; returns those that the top one refers to."""
@@ -144,7 +155,7 @@ class CatalogBuilder:
                 nested=tuple(nested if n == link.nested else n for n in above.nested),
                 statistics=Statistics(above.statistics.own, subtree),
             )
-        return self._write(self._renewed(changed, chain[0].digest))
+        return self._write_root(self._renewed(changed, chain[0].digest))
 
     def _renewed(self, catalog: Catalog, before: Digest) -> Catalog:
         properties = self._properties(catalog.properties.root_prefix, before)
@@ -160,6 +171,12 @@ class CatalogBuilder:
             root_prefix=prefix,
             ttl_s=None if prefix else self.previous.ttl_s,
         )
+
+    def _write_root(self, root: Catalog) -> Written:
+        """The root catalog comes last: profiles name what is in the others."""
+        self.profiles = ProfileWriter(self.store, self.packer).write(root, self.recordings)
+        named = tuple((one.label, one.digest) for one in self.profiles if one.digest is not None)
+        return self._write(replace(root, profiles=named))
 
     def _write(self, catalog: Catalog) -> Written:
         packed = pack_catalog(catalog, algorithm=self.repository.algorithm)

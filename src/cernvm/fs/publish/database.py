@@ -83,7 +83,7 @@ def pack_catalog(packed: Catalog, *, algorithm: Algorithm) -> bytes:
 
 def unpack_catalog(data: bytes) -> Catalog:
     """The catalog in an SQLite file; `CatalogFormatError` where it is none, or not whole."""
-    with _opened(data, "catalog") as database:
+    with open_database(data, "catalog") as database:
         properties = catalog.parse_properties(
             database.execute(catalog.SELECT_PROPERTIES).fetchall()
         )
@@ -111,6 +111,15 @@ def unpack_catalog(data: bytes) -> Catalog:
     )
 
 
+def unpack_profiles(data: bytes) -> tuple[tuple[str, Digest], ...]:
+    """The labels and objects of the profiles that a root catalog names."""
+    with open_database(data, "catalog") as database:
+        properties = catalog.parse_properties(
+            database.execute(catalog.SELECT_PROPERTIES).fetchall()
+        )
+        return _unpack_tables(database, properties)[1]
+
+
 def pack_history(*, name: str, tags: Sequence[Tag], previous: Digest | None) -> bytes:
     """A history object, not yet compressed."""
     with _new(history.CREATE) as database:
@@ -123,7 +132,7 @@ def pack_history(*, name: str, tags: Sequence[Tag], previous: Digest | None) -> 
 
 def unpack_history(data: bytes) -> tuple[Tag, ...]:
     """The tags in a history object."""
-    with _opened(data, "history") as database:
+    with open_database(data, "history") as database:
         return tuple(map(history.parse_tag, database.execute(history.SELECT_TAGS)))
 
 
@@ -135,7 +144,7 @@ def extend_reflog(
     now: datetime,
 ) -> bytes:
     """The reflog with more references; a new one where `data` is None."""
-    source = _new(reflog.CREATE) if data is None else _opened(data, "reflog")
+    source = _new(reflog.CREATE) if data is None else open_database(data, "reflog")
     with source as database:
         if data is None:
             database.executemany(reflog.INSERT_PROPERTY, reflog.format_properties(name))
@@ -144,6 +153,24 @@ def extend_reflog(
             [(str(digest), int(kind), int(now.timestamp())) for digest, kind in references],
         )
         return _serialized(database)
+
+
+@contextmanager
+def open_database(data: bytes, where: str) -> Iterator[sqlite3.Connection]:
+    """The database in an SQLite file, in memory, where names are bytes; its errors are `CatalogFormatError`."""
+    if not data.startswith(_MAGIC):
+        raise CatalogFormatError("it is no SQLite file", where=where)
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        database.deserialize(data)
+        database.text_factory = bytes
+        database.execute("BEGIN")
+        yield database
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
+        # the second: SQLite quotes a damaged schema in its message, and Python cannot decode that
+        raise CatalogFormatError(f"no such database: {exc}", where=where) from exc
+    finally:
+        database.close()
 
 
 def _pack_tables(database: sqlite3.Connection, packed: Catalog) -> None:
@@ -230,23 +257,6 @@ def _new(script: str) -> Iterator[sqlite3.Connection]:
         database.executescript(script)
         database.execute("BEGIN")
         yield database
-    finally:
-        database.close()
-
-
-@contextmanager
-def _opened(data: bytes, where: str) -> Iterator[sqlite3.Connection]:
-    if not data.startswith(_MAGIC):
-        raise CatalogFormatError("it is no SQLite file", where=where)
-    database = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        database.deserialize(data)
-        database.text_factory = bytes
-        database.execute("BEGIN")
-        yield database
-    except (sqlite3.Error, UnicodeDecodeError) as exc:
-        # the second: SQLite quotes a damaged schema in its message, and Python cannot decode that
-        raise CatalogFormatError(f"no such database: {exc}", where=where) from exc
     finally:
         database.close()
 

@@ -1,15 +1,16 @@
 """Publishing: a tree replaces what is at a path, in a new signed revision.
 
 Flow: hold the store → `scan` the tree (content becomes objects) → `split` into catalogs → pack them, deepest first,
-reusing those whose rows did not change → tags, reflog, whitelist and, last, the manifest. Until that last step the
-previous revision is served whole; whatever an interrupted attempt left behind, the next one uses or ignores.
+reusing those whose rows did not change, and small files once more into packs → profiles → tags, reflog, whitelist and,
+last, the manifest. Until that last step the previous revision is served whole; whatever an interrupted attempt left
+behind, the next one uses or ignores.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from cernvm.fs.publish.database import Item
 from cernvm.fs.publish.index import Index, open_index
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits
+from cernvm.fs.publish.profiles import Recording, WrittenProfile, read_profiles, recording_of
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import read_manifest, read_tags, write_revision
 from cernvm.fs.publish.scan import Owner, scan
@@ -64,6 +66,7 @@ class Published:
     stored_bytes: int
     catalogs: int
     took_s: float
+    profiles: tuple[WrittenProfile, ...] = ()
 
 
 def publish_tree(
@@ -80,18 +83,71 @@ def publish_tree(
     Errors: `TransactionOpenError` while another publisher is at work, `ExistsError` for a tag that exists,
     `InvalidInputError`, `DeniedError` and `NotFoundError` about the tree, `SpaceError`; the last revision then stands.
     """
-    chosen, done, used = options or Options(), progress or Progress(), clock or SystemClock()
-    started = used.monotonic()
+    chosen, done = options or Options(), progress or Progress()
     at = parse_path(chosen.at)
+
+    def scan_tree(index: Index) -> list[Item]:
+        return _scan(repository, store, tree, at, chosen, index, done)
+
+    return _publish(repository, store, scan_tree, at=at, options=chosen, progress=done, clock=clock)
+
+
+def publish_profiles(
+    repository: Repository,
+    store: ObjectStore,
+    change: Callable[[Sequence[Recording]], Sequence[Recording]],
+    *,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> Published:
+    """Publish a revision with the same tree and other profiles: `change` makes them of those that there are.
+
+    Errors: those of `change`, before anything is written; otherwise as `publish_tree`.
+    """
+    return _publish(
+        repository,
+        store,
+        None,
+        options=Options(),
+        progress=progress or Progress(),
+        clock=clock,
+        change=change,
+    )
+
+
+def _publish(
+    repository: Repository,
+    store: ObjectStore,
+    scan_tree: Callable[[Index], list[Item]] | None,
+    *,
+    at: bytes = b"",
+    options: Options,
+    progress: Progress,
+    clock: Clock | None,
+    change: Callable[[Sequence[Recording]], Sequence[Recording]] | None = None,
+) -> Published:
+    used = clock or SystemClock()
+    started = used.monotonic()
     with store.exclusive(), open_index(repository.index) as index:
         previous = read_manifest(repository, store)
         tags = read_tags(previous, store)
-        _check_tag(chosen.tag, tags)
-        items = _scan(repository, store, tree, at, chosen, index, done)
+        _check_tag(options.tag, tags)
+        recordings = [recording_of(one) for one in read_profiles(previous.root_catalog, store)]
+        if change is not None:
+            recordings = list(change(recordings))
+        items = scan_tree(index) if scan_tree is not None else []
         now = used.now()
-        packer = Packer(repository, store, index, done, is_on=repository.has_packs)
-        builder = CatalogBuilder(repository, store, index, previous, now, done, packer)
-        root = builder.build(items, at=at, limits=chosen.limits)
+        builder = CatalogBuilder(
+            repository,
+            store,
+            index,
+            previous,
+            now,
+            progress,
+            Packer(repository, store, index, progress, is_on=repository.has_packs),
+            recordings,
+        )
+        root = builder.build(items, at=at, limits=options.limits) if items else builder.build_same()
         manifest = replace(
             previous,
             root_catalog=root.digest,
@@ -99,8 +155,8 @@ def publish_tree(
             revision=previous.revision + 1,
             published_at=now,
         )
-        new = Tag("", root.digest, manifest.revision, now, chosen.description, root.size_bytes)
-        named = (chosen.tag or automatic_name(now),)
+        new = Tag("", root.digest, manifest.revision, now, options.description, root.size_bytes)
+        named = (options.tag or automatic_name(now),)
         signed, stored_bytes = write_revision(
             repository,
             store,
@@ -115,12 +171,13 @@ def publish_tree(
         revision=signed.revision,
         root_catalog=signed.root_catalog,
         tags=named,
-        files=done.files,
-        read_bytes=done.read_bytes,
-        stored_objects=done.stored_objects,
-        stored_bytes=done.stored_bytes + stored_bytes,
+        files=progress.files,
+        read_bytes=progress.read_bytes,
+        stored_objects=progress.stored_objects,
+        stored_bytes=progress.stored_bytes + stored_bytes,
         catalogs=builder.packed,
         took_s=used.monotonic() - started,
+        profiles=tuple(builder.profiles),
     )
     log.info(
         "revision.published",
