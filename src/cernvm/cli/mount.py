@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from cernvm.fs.mount import (
     report_ready,
     resolve_point,
     start_in_background,
+    take_over,
     unmount,
 )
 from cernvm.fs.reader import ReaderSettings
@@ -85,7 +87,11 @@ _LISTING_DEADLINE_S = 1.0
     help="When a reader gets an error instead of data.",
 )
 @click.option("--foreground", is_flag=True, help="Serve in this process, until Ctrl-C.")
+@click.option(
+    "--holder/--no-holder", "is_held", default=True, help="Outlive the process that serves."
+)
 @click.option("--ready-fd", type=int, hidden=True)
+@click.option("--take-over", "taking_over", is_flag=True, hidden=True)
 @json_option
 @click.pass_obj
 def mount(
@@ -101,7 +107,9 @@ def mount(
     variables: tuple[str, ...],
     reader_deadline_s: float,
     foreground: bool,
+    is_held: bool,
     ready_fd: int | None,
+    taking_over: bool,
     as_json: bool,
 ) -> None:
     """Show the repository NAME at the folder MOUNTPOINT; without arguments, list what is mounted.
@@ -111,6 +119,9 @@ def mount(
     """
     if ready_fd is not None:
         _serve_detached(ready_fd, edge)
+        return
+    if taking_over:
+        _take_over(edge)
         return
     if name is None:
         _list_mounts(edge, as_json=as_json)
@@ -131,6 +142,7 @@ def mount(
         resolve_point(mountpoint),
         edge.home.run,
         KernelSettings(reader_deadline_s),
+        is_held=is_held,
     )
     if foreground:
         mount_repository(settings, ready=lambda live: _tell(_row(live), as_json=as_json))
@@ -149,13 +161,26 @@ def umount(edge: Edge, *, mountpoint: Path, force: bool) -> None:
 
 def _start(settings: MountSettings, edge: Edge) -> dict[str, Any]:
     """Run this very command again, as a process of its own that serves."""
-    words = ["--debug"] if edge.debug else ["-v"]
     return start_in_background(
-        [sys.executable, "-P", "-c", _RUN_CVM, *words, "mount"],
+        _serving_command(edge),
         settings=settings.to_json(),
         log=edge.home.log / f"mount-{settings.repository}.log",
         environment={**os.environ, "CVM_HOME": str(edge.home.path)},
     )
+
+
+def _serving_command(edge: Edge, *words: str) -> list[str]:
+    level = "--debug" if edge.debug else "-v"
+    return [sys.executable, "-P", "-c", _RUN_CVM, level, "mount", *words]
+
+
+def _take_over(edge: Edge) -> None:
+    """Serve where another process did; the standard input is the channel to the holder."""
+    log.configure(level=10 if edge.debug else 20, as_json=True)
+    with socket.socket(fileno=os.dup(0)) as channel, open(os.devnull, "rb") as null:
+        os.set_inheritable(channel.fileno(), False)
+        os.dup2(null.fileno(), 0)
+        take_over(channel, successor=_serving_command(edge, "--take-over"))
 
 
 def _serve_detached(ready_fd: int, edge: Edge) -> None:
@@ -164,7 +189,11 @@ def _serve_detached(ready_fd: int, edge: Edge) -> None:
     log.configure(level=10 if edge.debug else 20, as_json=True)
     try:
         settings = MountSettings.from_json(sys.stdin.read())
-        mount_repository(settings, ready=lambda live: report_ready(ready_fd, _row(live)))
+        mount_repository(
+            settings,
+            ready=lambda live: report_ready(ready_fd, _row(live)),
+            successor=_serving_command(edge, "--take-over"),
+        )
     except CvmError as error:
         report_error(ready_fd, error)
         raise

@@ -105,11 +105,15 @@ class Record:
 
 def record_process(path: Path, what: str, *, pid: int | None = None, address: str = "") -> Record:
     """Write the record of a process (this one, unless `pid` is given) to `path`."""
-    number = os.getpid() if pid is None else pid
-    record = Record(number, _start_tick(number) or 0, what, address)
+    record = describe_process(os.getpid() if pid is None else pid, what, address=address)
     ensure_folder(path.parent)
     write_atomically(path, json.dumps(asdict(record)).encode())
     return record
+
+
+def describe_process(pid: int, what: str, *, address: str = "") -> Record:
+    """A running process as a record, which tells it from later ones of the same id."""
+    return Record(pid, _start_tick(pid) or 0, what, address)
 
 
 def read_record(path: Path) -> Record | None:

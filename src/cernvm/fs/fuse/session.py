@@ -100,6 +100,7 @@ class Session:
         self._may_be_resumed = may_be_resumed
         self._in_hand: RequestsInHand | None = None
         self._is_leaving = False
+        self._has_left = False
         self.heritage: Heritage | None = None
 
     def serve(self, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -116,7 +117,7 @@ class Session:
                 ready()
                 self._converse()
         finally:
-            self._workers.close()
+            self._close()
 
     def resume(self, heritage: Heritage, *, ready: Callable[[], None] = lambda: None) -> None:
         """As `serve`, on a descriptor on which another process served until it died or left.
@@ -133,7 +134,7 @@ class Session:
                     self._repeat(parse_request(message), message, heritage.in_hand)
             self._converse()
         finally:
-            self._workers.close()
+            self._close()
 
     def leave(self) -> None:
         """Stop after the next request: answer none that is not answered yet, for another process will."""
@@ -142,16 +143,19 @@ class Session:
     @property
     def has_left(self) -> bool:
         """Whether `leave` ended it, rather than the end of the mount."""
-        return self._is_leaving
+        return self._has_left
+
+    def _close(self) -> None:
+        self._owed.clear()  # whoever is late must not write to what may be another file by then
+        self._workers.close()
 
     def _converse(self) -> None:
         while not self._is_leaving:
             message = self._receive()
             if message is None:
-                self._is_leaving = False
                 return
             self._handle(parse_request(message), message)
-        self._owed.clear()
+        self._has_left = True
 
     def _repeat(self, request: Request, message: bytes, in_hand: RequestsInHand) -> None:
         if request.opcode in _NOT_REPEATED:

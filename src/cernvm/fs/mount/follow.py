@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from cernvm.core.clock import Deadline
+from cernvm.core.errors import DeadlineError
 from cernvm.core.log import fields
 from cernvm.fs.fuse import ROOT_INODE, Notifier
 from cernvm.fs.mount.view_operations import ViewOperations
@@ -14,6 +16,7 @@ from cernvm.fs.vfs import View
 RELOAD_DEADLINE_S = 60.0
 
 _SHORTEST_WAIT_S = 1.0
+_PAUSE_AFTER_FAILURE_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -24,39 +27,66 @@ class Follower:
     Concurrency: `reload` from any thread but the session's; two reloads never overlap.
     """
 
-    def __init__(self, view: View, operations: ViewOperations, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        view: View,
+        operations: ViewOperations,
+        notifier: Notifier,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._view = view
         self._operations = operations
         self._notifier = notifier
+        self._on_change = on_change
         self._turn = threading.Lock()
         self._stopped = threading.Event()
 
-    def start(self) -> None:
-        """Begin to follow."""
-        threading.Thread(target=self._follow, name="mount-follow", daemon=True).start()
+    def start(self, *, invalidating: bool = False) -> None:
+        """Begin to follow; `invalidating` what the kernel was told by a process that may not have finished to."""
+        threading.Thread(
+            target=self._follow, args=(invalidating,), name="mount-follow", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """End before the next reload."""
         self._stopped.set()
 
     def reload(self) -> bool:
-        """Ask for a newer revision now; True when the tree has changed."""
-        with self._turn:
+        """Ask for a newer revision now; True when the tree has changed. Errors: `DeadlineError`."""
+        if not self._turn.acquire(timeout=RELOAD_DEADLINE_S):
+            raise DeadlineError("another look for a new revision", after_s=RELOAD_DEADLINE_S)
+        try:
             before = self._view.revision
             has_changed = self._view.reload(Deadline.after(RELOAD_DEADLINE_S))
             if has_changed:
+                self._on_change()
                 self._invalidate()
                 log.info(
                     "revision.changed", extra=fields(before=before, revision=self._view.revision)
                 )
             return has_changed
+        finally:
+            self._turn.release()
 
-    def _follow(self) -> None:
+    def _follow(self, invalidating: bool) -> None:
+        if invalidating:
+            self._guarded(self._invalidate)
         while not self._stopped.wait(max(_SHORTEST_WAIT_S, self._view.reload_due_s)):
-            self.reload()
+            self._guarded(self.reload)
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        """A defect costs one step: a mount that silently followed no more would show old software for ever."""
+        try:
+            step()
+        except Exception:
+            log.exception("follow.failed", extra=fields(step=step.__name__))
+            self._stopped.wait(_PAUSE_AFTER_FAILURE_S)
 
     def _invalidate(self) -> None:
-        """Names, then what hangs on inodes that stay; without epochs, names run out by themselves within a minute."""
-        self._notifier.increment_epoch()
-        for inode in (ROOT_INODE, *self._operations.known_folders):
+        """Names, all at once or one by one; then what hangs on inodes that stay."""
+        if not self._notifier.increment_epoch():
+            for parent, name in self._operations.known_names():
+                self._notifier.invalidate_entry(parent, name)
+        for inode in (ROOT_INODE, *self._operations.known_folders()):
             self._notifier.invalidate_inode(inode)

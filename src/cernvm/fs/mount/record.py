@@ -25,13 +25,14 @@ class MountRecord:
     """One mount: the repository, where it is, and the process that serves it.
 
     Shape: `device` is the file system's `major:minor` in mount tables; `process.address` the path of the control
-    socket.
+    socket; `holder` keeps the mount while the process that serves is replaced.
     """
 
     repository: str
     point: Path
     device: str
     process: Record
+    holder: Record | None = None
 
     @property
     def socket(self) -> Path:
@@ -39,12 +40,16 @@ class MountRecord:
         return Path(self.process.address)
 
 
-def record_mount(run: Path, repository: str, point: Path, device: str) -> MountRecord:
+def record_mount(
+    run: Path, repository: str, point: Path, device: str, *, holder: Record | None = None
+) -> MountRecord:
     """Write the record of a mount that this process serves."""
     path = record_path(run, point)
     process = record_process(path, f"mount {repository}", address=str(socket_path(run, point)))
-    record = MountRecord(repository, point, device, process)
+    record = MountRecord(repository, point, device, process, holder)
     row = {**asdict(process), "repository": repository, "point": str(point), "device": device}
+    if holder is not None:
+        row["holder"] = {"pid": holder.pid, "started": holder.started}
     write_atomically(path, json.dumps(row).encode())
     return record
 
@@ -86,6 +91,10 @@ def _read(path: Path) -> MountRecord | None:
         return None
     try:
         row = json.loads(path.read_bytes())
-        return MountRecord(str(row["repository"]), Path(row["point"]), str(row["device"]), process)
+        held = row.get("holder")
+        holder = Record(int(held["pid"]), int(held["started"]), "holder") if held else None
+        return MountRecord(
+            str(row["repository"]), Path(row["point"]), str(row["device"]), process, holder
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
