@@ -3,7 +3,7 @@
 Values: `ContentKey`, `Rank`, `Usage` (`port.py`), `Breadcrumb` (`breadcrumb.py`: the last revision that was seen).
 Port: `Cache`; what comes in goes through a `Draft`, or small and whole through `put_small`; what comes out is a
 `Content`. Adapters: `DiskCache` (`disk.py`), the twin `MemoryCache` (`memory.py`), `AlienCache` (`alien.py`: a folder
-that others fill too) and `TieredCache` (`tiered.py`: one above another); `open_cache` (`settings.py`) puts one together.
+that others fill too), `TieredCache` (`tiered.py`: one above another); `open_cache` (`settings.py`) puts one together.
 Below `DiskCache`: `folder.py` (the files), `index.py` (the SQLite summary of them), `opening.py` and `owners.py` (who
 uses it, who crashed), `ledger.py` (what the index has not heard yet), `behind.py` (small content on its way to the
 disk), `quota.py`, `checksum.py` and `checking.py`.

@@ -193,7 +193,7 @@ class _Room:
 
 
 def _originals_name(key: ContentKey) -> str:
-    """Where the original puts content: it does not tell compressions apart, but uncompressed content can be verified."""
+    """Where the original puts content: it tells no compressions apart, but uncompressed content can be verified."""
     return key.name.removesuffix(".plain")
 
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 from cernvm.core.errors import HostError
 from cernvm.core.home import ensure_folder
@@ -22,6 +21,7 @@ from cernvm.core.log import fields
 from cernvm.fs.cache.checksum import checksum_of
 from cernvm.fs.cache.folder import Folder
 from cernvm.fs.cache.index import Row
+from cernvm.fs.cache.opening import OpenIndex
 
 BACKGROUND_BYTES = (
     4_000_000  # of one round, which comes at most every few seconds, while the cache is in use
@@ -50,20 +50,10 @@ class Checked:
     unrecorded: int
 
 
-class Rows(Protocol):
-    """What a check needs of the index."""
-
-    def rows(self, after: str, limit: int) -> list[tuple[str, Row]]:
-        """Objects in the order of names."""
-
-    def note_checksum(self, name: str, checksum: bytes) -> None:
-        """Write down a first checksum."""
-
-
 class Checker:
     """Compares files with their rows; `remove` is told which are damaged."""
 
-    def __init__(self, folder: Folder, index: Rows, remove: Callable[[str], None]) -> None:
+    def __init__(self, folder: Folder, index: OpenIndex, remove: Callable[[str], None]) -> None:
         self._folder = folder
         self._index = index
         self._remove = remove
@@ -93,7 +83,7 @@ class Checker:
         """Check the next few files, and begin anew at the end."""
         left_bytes = BACKGROUND_BYTES
         try:
-            rows = self._index.rows(self._after, 64)
+            rows = self._index.current.rows(self._after, 64)
             for name, row in rows:
                 if left_bytes <= 0:
                     return
@@ -108,7 +98,7 @@ class Checker:
 
     def _all_rows(self) -> Iterator[tuple[str, Row]]:
         after = ""
-        while rows := self._index.rows(after, _ROWS):
+        while rows := self._index.current.rows(after, _ROWS):
             yield from rows
             after = rows[-1][0]
 
@@ -123,7 +113,7 @@ class Checker:
             if content.size_bytes == row.size_bytes:
                 found = checksum_of(content)
                 if row.checksum is None:
-                    self._index.note_checksum(name, found)
+                    self._index.current.note_checksum(name, found)
                     return Verdict.UNRECORDED
                 if found == row.checksum:
                     return Verdict.SOUND

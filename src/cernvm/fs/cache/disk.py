@@ -15,7 +15,8 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -27,7 +28,7 @@ from cernvm.fs.cache.checksum import checksum
 from cernvm.fs.cache.content import FileContent, MemoryContent
 from cernvm.fs.cache.draft import FileDraft, write_whole
 from cernvm.fs.cache.folder import Folder, own_access
-from cernvm.fs.cache.index import MAX_VICTIMS, Row
+from cernvm.fs.cache.index import MAX_VICTIMS, Row, Summary
 from cernvm.fs.cache.ledger import Ledger
 from cernvm.fs.cache.opening import OpenIndex
 from cernvm.fs.cache.port import Content, ContentKey, Draft, Rank, Usage
@@ -72,16 +73,10 @@ class DiskCache:
         self._limit_ends = 0.0
         self._unfinished: Limits | None = None
         self._closing = False
-        try:
+        with _as_space_error(folder):
             access = own_access(is_readable_by_all=is_readable_by_all)
             self._folder = Folder(folder, access)
             self._index = OpenIndex(self._folder)
-        except (OSError, sqlite3.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise SpaceError(
-                f"the cache {folder} cannot be used: {reason}",
-                advice="name a folder of your own with --cache",
-            ) from error
         self._checker = Checker(self._folder, self._index, self._damaged)
         self._behind = WriteBehind(self._write, self._discard)
         self._settle()
@@ -146,10 +141,37 @@ class DiskCache:
         self._settle(Limits(target_bytes, target_bytes))
         return self.usage()
 
+    def summary(self) -> Summary:
+        """How much there is of what. Errors: `SpaceError` when the index cannot be read."""
+        self._settle()
+        with _as_space_error(self._folder.path):
+            return self._index.current.summary()
+
+    def objects(self) -> Iterator[tuple[str, Row]]:
+        """All content that the index knows, in the order of names. Errors: `SpaceError`."""
+        self._settle()
+        after = ""
+        with _as_space_error(self._folder.path):
+            while rows := self._index.current.rows(after, 500):
+                yield from rows
+                after = rows[-1][0]
+
+    def keep(self, label: str, keys: Iterable[ContentKey]) -> None:
+        """Pin content under a label beyond the life of this process, until `release`. Errors: `SpaceError`."""
+        self._settle()
+        with _as_space_error(self._folder.path):
+            self._index.current.keep(label, [key.name for key in keys])
+
+    def release(self, label: str) -> int:
+        """Undo `keep`; returns of how many objects. Errors: `SpaceError`."""
+        with _as_space_error(self._folder.path):
+            return self._index.current.release(label)
+
     def check(self, *, quarantine: Path | None = None, repair: bool = True) -> Checked:
         """Read all content and compare it with its checksums; damaged content goes, into `quarantine` if given."""
         self._settle()
-        return self._checker.check_all(quarantine=quarantine, repair=repair)
+        with _as_space_error(self._folder.path):
+            return self._checker.check_all(quarantine=quarantine, repair=repair)
 
     def close(self) -> None:
         if self._closing:
@@ -243,7 +265,7 @@ class DiskCache:
         self._folder.remove(name)
         self._ledger.forget(name)
         with suppress(sqlite3.Error):  # a row too many is set right by the next eviction
-            self._index.forget(name)
+            self._index.current.forget(name)
 
     def _damaged(self, name: str) -> None:
         log.warning("cache.damaged", extra=fields(name=name))
@@ -346,3 +368,15 @@ class DiskCache:
             elif self._ledger.has_news:
                 self._settle()
                 self._checker.check_some()
+
+
+@contextmanager
+def _as_space_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpaceError(
+            f"the cache {folder} cannot be used: {reason}",
+            advice="name a folder of your own with --cache",
+        ) from error

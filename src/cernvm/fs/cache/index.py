@@ -47,6 +47,11 @@ UPDATE objects SET turn = ?, rank = CASE rank WHEN {int(Rank.AHEAD)} THEN {int(R
 WHERE name = ?
 """  # noqa: S608  # no value of a user in it
 _PINNED = "SELECT COALESCE(SUM(size_bytes), 0) FROM objects WHERE name IN (SELECT name FROM pins)"
+_KEPT_BY = "kept:"  # no process is called so, and so it outlives them all
+_KEPT = """
+SELECT substr(owner, ?), COUNT(size_bytes), COALESCE(SUM(size_bytes), 0) FROM pins LEFT JOIN objects USING (name)
+WHERE owner GLOB ? GROUP BY owner
+"""
 _OLDEST = """
 SELECT name, size_bytes FROM objects WHERE rank = ? AND name NOT IN (SELECT name FROM pins) ORDER BY turn
 """
@@ -59,6 +64,24 @@ class Row:
     size_bytes: int
     rank: Rank = Rank.REGULAR
     checksum: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """So many objects of so many bytes in all."""
+
+    objects: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How much there is of what; `kept` is by label, `pinned` has it too; ghosts are deleted and still being read."""
+
+    by_rank: Mapping[Rank, Count]
+    kept: Mapping[str, Count]
+    pinned: Count
+    ghost_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +242,35 @@ class Index:
                 (after, limit),
             ).fetchall()
         return [(name, Row(size, Rank(rank), checksum)) for name, size, rank, checksum in found]
+
+    def summary(self) -> Summary:
+        """How much there is of what."""
+        with self._lock:
+            count = self._connection.execute
+            ranks = count("SELECT rank, COUNT(*), SUM(size_bytes) FROM objects GROUP BY rank")
+            kept = count(_KEPT, (len(_KEPT_BY) + 1, f"{_KEPT_BY}*"))
+            pinned = count(
+                "SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM objects WHERE name IN (SELECT name FROM pins)"
+            )
+            ghosts = count("SELECT COALESCE(SUM(size_bytes), 0) FROM ghosts")
+            return Summary(
+                {Rank(rank): Count(objects, size) for rank, objects, size in ranks.fetchall()},
+                {label: Count(objects, size) for label, objects, size in kept.fetchall()},
+                Count(*pinned.fetchone()),
+                ghosts.fetchone()[0],
+            )
+
+    def keep(self, label: str, names: Sequence[str]) -> None:
+        """Pin objects under a label until `release`, whichever processes come and go."""
+        with self._transaction() as connection:
+            rows = [(_KEPT_BY + label, name) for name in names]
+            connection.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?)", rows)
+
+    def release(self, label: str) -> int:
+        """Undo `keep`; returns of how many objects."""
+        with self._transaction() as connection:
+            gone = connection.execute("DELETE FROM pins WHERE owner = ?", (_KEPT_BY + label,))
+            return gone.rowcount
 
     def rows_below(self, subfolder: str) -> dict[str, Row]:
         """All objects of one subfolder."""

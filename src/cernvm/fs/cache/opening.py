@@ -16,7 +16,7 @@ from cernvm.core.errors import HostError
 from cernvm.core.log import fields
 from cernvm.fs.cache.checksum import checksum_of
 from cernvm.fs.cache.folder import SUBFOLDERS, Folder
-from cernvm.fs.cache.index import Index, News, Row, Settled, is_damage
+from cernvm.fs.cache.index import Index, News, Settled, is_damage
 from cernvm.fs.cache.owners import Crashed, Owner, exclusive, remove_crashed
 
 # The kernel writes dirty pages back after 30 s, its journal a few seconds later; clocks and disks get the rest.
@@ -49,6 +49,16 @@ class OpenIndex:
         """This process's name in the folder."""
         return self._owner.name
 
+    @property
+    def current(self) -> Index:
+        """The index as it is open now; after damage it is another one."""
+        return self._index
+
+    @property
+    def processes(self) -> int:
+        """How many processes use the folder, this one included. Errors: `OSError`."""
+        return sum(1 for _ in (self._folder.path / "owners").iterdir())
+
     def settle(
         self, news: News, *, limit_bytes: int, target_bytes: int, remove: Callable[[str], bool]
     ) -> Settled:
@@ -68,18 +78,6 @@ class OpenIndex:
                 raise
             self._rebuild()
             return tell()
-
-    def rows(self, after: str, limit: int) -> list[tuple[str, Row]]:
-        """As `Index.rows`."""
-        return self._index.rows(after, limit)
-
-    def note_checksum(self, name: str, checksum: bytes) -> None:
-        """As `Index.note_checksum`."""
-        self._index.note_checksum(name, checksum)
-
-    def forget(self, name: str) -> None:
-        """As `Index.forget`."""
-        self._index.forget(name)
 
     def close(self) -> None:
         """Leave in good order."""
