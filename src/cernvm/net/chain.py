@@ -9,6 +9,7 @@ from urllib.parse import quote_from_bytes, urlsplit
 from cernvm.core.errors import InvalidInputError
 
 DIRECT = "DIRECT"
+AUTO = "auto"  # a proxy that a PAC script will name
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
@@ -100,8 +101,8 @@ def _groups(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _check_proxy(text: str) -> str:
-    if text == DIRECT:
-        return DIRECT
+    if text in (DIRECT, AUTO):
+        return text
     named = text if "://" in text else f"http://{text}"
     return _check_url(named, schemes=("http",)).rstrip("/")
 

@@ -16,13 +16,14 @@ from cernvm.core.log import fields
 from cernvm.net.answers import judge, pour, retry_after_s
 from cernvm.net.chain import Chain
 from cernvm.net.connection import UnconnectedError
-from cernvm.net.failover import Journey, Route, Rules, Standing
+from cernvm.net.course import Course
+from cernvm.net.failover import Journey, Route, Rules
 from cernvm.net.link import Link
 from cernvm.net.outcome import REDIRECTS, Outcome
 from cernvm.net.port import Answer, Attempt, Exchange, Sink, Traffic, Want
+from cernvm.net.probing import Probe, probe_hosts
 from cernvm.net.redirect import MAX_REDIRECTS, next_stop
 from cernvm.net.roster import FixedRoster, Roster
-from cernvm.net.sharding import shard_key
 from cernvm.net.terms import Credentials, Terms, Urgency
 
 _SHORT_S = 30.0  # with less time than this no route may use up all of it
@@ -45,14 +46,11 @@ class ChainFetcher:
         clock: Clock | None = None,
         source: random.Random | None = None,
     ) -> None:
-        self._roster: Roster = FixedRoster(chain) if isinstance(chain, Chain) else chain
+        roster: Roster = FixedRoster(chain) if isinstance(chain, Chain) else chain
         self._exchange = exchange
-        self._rules = rules or Rules()
         self._follows = follow_redirects
         self._clock = clock or SystemClock()
-        self._random = source or random.Random()
-        self._dice = self._random.random()
-        self._standing = Standing()
+        self.course = Course(roster, rules or Rules(), self._clock, source or random.Random())
         self._traffic = Traffic()
         self._lock = threading.Lock()
 
@@ -71,7 +69,7 @@ class ChainFetcher:
         errand = _Errand(
             path, open_sink, limit_bytes, deadline, Terms(urgency, byte_range, credentials)
         )
-        journey: Journey | None = self._depart(path, deadline)
+        journey: Journey | None = self.course.depart(path, deadline)
         refusal: CvmError | None = None
         failure: CvmError | None = None
         while journey is not None and not deadline.has_passed:
@@ -79,31 +77,19 @@ class ChainFetcher:
             ended = self._try(journey, errand)
             self._note(journey, errand, ended, started_s, on_attempt)
             if not isinstance(ended, _Failure):
-                self._arrive(journey)
+                self.course.arrive(journey)
                 return ended
             failure = ended.error
             if errand.terms.in_background:
                 raise failure
             if isinstance(failure, TrustError | FormatError):
                 refusal = failure
-            journey = self._advance(journey, ended, deadline)
+            asked_s = failure.retry_after_s if isinstance(failure, HostError) else 0.0
+            journey = self.course.advance(journey, ended.outcome, asked_s, deadline)
         if failure is None or deadline.has_passed:
             failure = DeadlineError(f"fetching {path}", after_s=deadline.budget_s)
-            self._give_up(journey)
+            self.course.give_up(journey)
         raise refusal or failure
-
-    def _depart(self, path: str, deadline: Deadline) -> Journey:
-        chain = self._roster.chain(deadline)
-        standing = self._standing
-        if standing.host_left_at is not None or standing.proxy_left_at is not None:
-            rested = standing.rested(self._rules, self._clock.monotonic())
-            if rested is not standing:
-                with self._lock:
-                    if rested.proxy_left_at is None and standing.proxy_left_at is not None:
-                        self._dice = self._random.random()
-                    self._standing = standing = rested
-        key = shard_key(path) if self._rules.shard else 0
-        return standing.journey(chain, self._rules, key=key, dice=self._dice)
 
     def _try(self, journey: Journey, errand: _Errand[T]) -> T | _Failure:
         route, path = journey.route, errand.path
@@ -176,33 +162,6 @@ class ChainFetcher:
         if on_attempt is not None:
             on_attempt(Attempt(url, proxy, reason, took_s))
 
-    def _advance(self, journey: Journey, failure: _Failure, deadline: Deadline) -> Journey | None:
-        """The next step, once its time has come; a wait leaves most of the time for what follows."""
-        with self._lock:
-            now_s = self._clock.monotonic()
-            self._standing = self._standing.failed(journey, failure.outcome, now_s)
-        following = journey.after(failure.outcome)
-        if following is not None and following.must_wait:
-            drawn_s = self._random.uniform(0, following.longest_wait_s)
-            asked_s = failure.error.retry_after_s if isinstance(failure.error, HostError) else 0
-            self._clock.sleep(min(max(drawn_s, asked_s), deadline.remaining_s / 4))
-        return following
-
-    def _arrive(self, journey: Journey) -> None:
-        if self._standing.holds(journey):
-            return
-        with self._lock:
-            before = self._standing
-            self._standing = before.arrived(journey, self._clock.monotonic())
-        if before.host or journey.burned or journey.failed_hosts:
-            extra = fields(host=journey.host, proxy=journey.proxy)
-            log.warning("fetch.route_changed", extra=extra)
-
-    def _give_up(self, journey: Journey | None) -> None:
-        if journey is not None:
-            with self._lock:
-                self._standing = self._standing.gave_up(journey, self._clock.monotonic())
-
     def fetch_many(self, wants: Sequence[Want[T]], *, deadline: Deadline) -> Iterator[T | CvmError]:
         for want in wants:
             try:
@@ -222,13 +181,17 @@ class ChainFetcher:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        hosts = self._roster.known.hosts
-        first = hosts.index(self._standing.host) if self._standing.host in hosts else 0
-        return hosts[first:] + hosts[:first]
+        return self.course.hosts
 
     @property
     def proxy(self) -> str:
-        return self._standing.journey(self._roster.known, self._rules, dice=self._dice).proxy
+        return self.course.proxy
+
+    def probe_hosts(self, path: str, deadline: Deadline) -> list[Probe]:
+        """Ask every mirror for `path`, and use them in the order of their answers from now on."""
+        probes = probe_hosts(self._exchange, self.hosts, self.proxy, path, deadline)
+        self.course.order_hosts([probe.host for probe in probes])
+        return probes
 
     @property
     def traffic(self) -> Traffic:

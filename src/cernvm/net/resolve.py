@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import threading
 import time
@@ -12,16 +13,34 @@ from typing import Any
 
 from cernvm.core.clock import Deadline
 
-KEEP_S = 60.0
+KEEP_S = 60.0  # the system's resolver does not say for how long an answer holds
+KEEP_FAILURE_S = 5.0
+RESOLVER_FILE = "/etc/resolv.conf"
 
 Address = tuple[socket.AddressFamily, Any]
+Answer = list[Address] | OSError
 
 
 class Resolver:
-    """Remembers addresses for a minute and asks for each name once at a time. Concurrency: safe from any thread."""
+    """Remembers addresses for a while, and asks for each name once at a time. Concurrency: safe from any thread.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
+    `prefer_ip` 4 or 6 puts addresses of this kind first, 0 leaves them in the system's order. With `is_roaming` all is
+    forgotten when the machine's resolver file changes: it has come to another network.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep_s: float = KEEP_S,
+        prefer_ip: int = 0,
+        is_roaming: bool = False,
+        resolver_file: str = RESOLVER_FILE,
+    ) -> None:
+        self._keep_s = keep_s
+        self._preferred = {4: socket.AF_INET, 6: socket.AF_INET6}.get(prefer_ip)
+        self._resolver_file = resolver_file if is_roaming else ""
+        self._network = self._see_network()
+        self._known: dict[tuple[str, int], tuple[float, Answer]] = {}
         self._asked: dict[tuple[str, int], Future[list[Address]]] = {}
         self._lock = threading.Lock()
 
@@ -31,9 +50,11 @@ class Resolver:
             return [literal]
         key = (host, port)
         with self._lock:
-            known = self._known.get(key)
-            if known is not None and time.monotonic() - known[0] < KEEP_S:
-                return known[1]
+            known = self._remembered(key)
+            if isinstance(known, OSError):
+                raise known
+            if known is not None:
+                return known
             answer = self._asked.get(key)
             if answer is None:
                 answer = self._asked[key] = Future()
@@ -44,19 +65,47 @@ class Resolver:
         except FutureTimeoutError:
             raise TimeoutError(f"the name {host} was not resolved in time") from None
 
+    def is_due(self, age_s: float) -> bool:
+        """Whether what was found out so long ago may have changed."""
+        return age_s >= self._keep_s or self._has_moved()
+
+    def _remembered(self, key: tuple[str, int]) -> Answer | None:
+        if self._has_moved():
+            self._known.clear()
+            self._network = self._see_network()
+        known = self._known.get(key)
+        if known is None:
+            return None
+        keep_s = KEEP_FAILURE_S if isinstance(known[1], OSError) else self._keep_s
+        return known[1] if time.monotonic() - known[0] < keep_s else None
+
+    def _has_moved(self) -> bool:
+        return bool(self._resolver_file) and self._see_network() != self._network
+
+    def _see_network(self) -> tuple[int, int] | None:
+        try:
+            seen = os.stat(self._resolver_file)
+        except OSError:
+            return None
+        return seen.st_mtime_ns, seen.st_ino
+
     def _ask(self, key: tuple[str, int], answer: Future[list[Address]]) -> None:
         try:
-            found = socket.getaddrinfo(*key, type=socket.SOCK_STREAM)
+            rows = socket.getaddrinfo(*key, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            with self._lock:
-                del self._asked[key]
-            answer.set_exception(error if isinstance(error, OSError) else OSError(str(error)))
+            failure = error if isinstance(error, OSError) else OSError(str(error))
+            self._learn(key, failure)
+            answer.set_exception(failure)
             return
-        addresses: list[Address] = [(row[0], row[4]) for row in found]
+        found: list[Address] = [(row[0], row[4]) for row in rows]
+        found.sort(key=lambda address: address[0] is not self._preferred)
+        self._learn(key, found)
+        answer.set_result(found)
+
+    def _learn(self, key: tuple[str, int], answer: Answer) -> None:
         with self._lock:
-            self._known[key] = (time.monotonic(), addresses)
+            self._known[key] = (time.monotonic(), answer)
             del self._asked[key]
-        answer.set_result(addresses)
 
 
 def _literal(host: str, port: int) -> Address | None:

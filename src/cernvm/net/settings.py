@@ -1,15 +1,22 @@
-"""What may be chosen about fetching, as plain values, and the fetchers made of them."""
+"""What may be chosen about fetching, as plain values, and the fetchers made of them.
+
+There is no endless fail-over, as the original can be told: a reader always gets data or an error within its deadline.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cernvm.net.chain import Chain, make_chain, parse_hosts
 from cernvm.net.connection import Timing
+from cernvm.net.discovery import Discovery
+from cernvm.net.expansion import is_address
 from cernvm.net.failover import Rules
 from cernvm.net.fetcher import ChainFetcher
 from cernvm.net.http import HttpExchange
 from cernvm.net.lanes import MAX_BACKGROUND, MAX_CONNECTIONS
+from cernvm.net.resolve import KEEP_S, Resolver
+from cernvm.net.roster import FixedRoster, FoundRoster, Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,7 @@ class NetSettings:
     max_hosts: int = 0
     max_proxy_addresses: int = 0
     prefer_ip: int = 0
-    dns_timeout_s: float = 3.0
-    dns_retries: int = 1
-    dns_min_ttl_s: float = 60.0
-    dns_max_ttl_s: float = 86400.0
+    dns_ttl_s: float = KEEP_S
     dns_roaming: bool = True
     external_hosts: str = ""
     external_proxies: str = ""
@@ -79,11 +83,15 @@ def open_external_fetcher(settings: NetSettings, repository: str) -> ChainFetche
 def _fetcher(
     settings: NetSettings, chain: Chain, timeout_s: float, timeout_direct_s: float
 ) -> ChainFetcher:
+    resolver = Resolver(
+        keep_s=settings.dns_ttl_s, prefer_ip=settings.prefer_ip, is_roaming=settings.dns_roaming
+    )
     exchange = HttpExchange(
         timing=Timing(timeout_direct_s, timeout_direct_s, settings.slow_bytes_per_s),
         proxy_timing=Timing(timeout_s, timeout_s, settings.slow_bytes_per_s),
         max_connections=settings.max_connections,
         max_background=settings.max_background,
+        resolver=resolver,
     )
     rules = Rules(
         settings.max_retries,
@@ -93,4 +101,26 @@ def _fetcher(
         settings.proxy_reset_after_s,
         settings.shard_proxies,
     )
-    return ChainFetcher(chain, exchange, rules=rules, follow_redirects=settings.follow_redirects)
+    return ChainFetcher(
+        _roster(settings, chain, exchange, resolver),
+        exchange,
+        rules=rules,
+        follow_redirects=settings.follow_redirects,
+    )
+
+
+def _roster(
+    settings: NetSettings, chain: Chain, exchange: HttpExchange, resolver: Resolver
+) -> Roster:
+    limited = replace(chain, hosts=chain.hosts[: settings.max_hosts or None])
+    if not settings.use_geo and all(is_address(proxy) for proxy in chain.proxies):
+        return FixedRoster(limited)
+    discovery = Discovery(
+        exchange,
+        resolver,
+        pac_urls=settings.pac_urls,
+        geo_name=settings.geo_name if settings.use_geo else None,
+        max_hosts=settings.max_hosts,
+        max_addresses=settings.max_proxy_addresses,
+    )
+    return FoundRoster(chain, discovery.find_out, is_due=resolver.is_due)
