@@ -38,6 +38,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "repo": ("cernvm.cli.repo:repo", "Create, publish and serve CernVM-FS repositories."),
         "mount": ("cernvm.cli.mount:mount", "Mount a repository."),
         "umount": ("cernvm.cli.mount:umount", "Unmount a repository."),
+        "fs": ("cernvm.cli.fs:fs", "Look into repositories and copy out of them."),
         "exec": ("cernvm.cli.exec:exec_", "Run a command that sees repositories, without root."),
         "why": ("cernvm.cli.why:why", "Explain where a path comes from and why it fails."),
         "config": ("cernvm.cli.config:config", "Read the configuration of clients in /etc/cvmfs."),
