@@ -162,14 +162,15 @@ def umount(edge: Edge, *, mountpoint: Path, force: bool) -> None:
 def _start(settings: MountSettings, edge: Edge) -> dict[str, Any]:
     """Run this very command again, as a process of its own that serves."""
     return start_in_background(
-        _serving_command(edge),
+        serving_command(edge),
         settings=settings.to_json(),
         log=edge.home.log / f"mount-{settings.repository}.log",
-        environment={**os.environ, "CVM_HOME": str(edge.home.path)},
+        environment={"MALLOC_ARENA_MAX": "2", **os.environ, "CVM_HOME": str(edge.home.path)},
     )
 
 
-def _serving_command(edge: Edge, *words: str) -> list[str]:
+def serving_command(edge: Edge, *words: str) -> list[str]:
+    """The command of a process that serves a mount."""
     level = "--debug" if edge.debug else "-v"
     return [sys.executable, "-P", "-c", _RUN_CVM, level, "mount", *words]
 
@@ -180,7 +181,7 @@ def _take_over(edge: Edge) -> None:
     with socket.socket(fileno=os.dup(0)) as channel, open(os.devnull, "rb") as null:
         os.set_inheritable(channel.fileno(), False)
         os.dup2(null.fileno(), 0)
-        take_over(channel, successor=_serving_command(edge, "--take-over"))
+        take_over(channel, successor=serving_command(edge, "--take-over"))
 
 
 def _serve_detached(ready_fd: int, edge: Edge) -> None:
@@ -192,7 +193,7 @@ def _serve_detached(ready_fd: int, edge: Edge) -> None:
         mount_repository(
             settings,
             ready=lambda live: report_ready(ready_fd, _row(live)),
-            successor=_serving_command(edge, "--take-over"),
+            successor=serving_command(edge, "--take-over"),
         )
     except CvmError as error:
         report_error(ready_fd, error)
@@ -233,7 +234,7 @@ def _mount_row(record: MountRecord) -> dict[str, Any]:
         "repository": record.repository,
         "mountpoint": str(record.point),
         "revision": None,
-        "state": "dead",
+        "state": "recovering" if record.is_kept else "dead",
         "pid": record.process.pid,
     }
     if not record.process.is_alive:

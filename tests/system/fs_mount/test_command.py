@@ -144,7 +144,7 @@ def test_a_killed_mount_gives_readers_errors_and_the_next_one_succeeds(
     vectors, mount, point, cvm, count
 ):
     for _ in range(max(2, count(10))):
-        mount(vectors)
+        mount(vectors, "--no-holder")
         (row,) = json.loads(cvm("mount", "--json").stdout)
         reader = subprocess.Popen(
             [
@@ -169,7 +169,7 @@ def test_a_killed_mount_gives_readers_errors_and_the_next_one_succeeds(
 
 
 def test_a_dead_mount_is_unmounted_like_a_live_one(vectors, mount, point, cvm):
-    mount(vectors)
+    mount(vectors, "--no-holder")
     (row,) = json.loads(cvm("mount", "--json").stdout)
     os.kill(row["pid"], signal.SIGKILL)
     assert wait_until(lambda: not lives(row["pid"]))

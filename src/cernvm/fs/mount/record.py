@@ -35,6 +35,11 @@ class MountRecord:
     holder: Record | None = None
 
     @property
+    def is_kept(self) -> bool:
+        """Whether a holder lives, so that another process will serve if this one does not."""
+        return self.holder is not None and self.holder.is_alive
+
+    @property
     def socket(self) -> Path:
         """Where the mount answers questions."""
         return Path(self.process.address)
