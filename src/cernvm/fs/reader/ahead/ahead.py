@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from cernvm.fs.reader.ahead.gathering import Gatherer
 from cernvm.fs.reader.ahead.run import Run
 from cernvm.fs.reader.ahead.survey import Surveyor
 from cernvm.fs.reader.ahead.tally import Tally, Way
+from cernvm.fs.reader.ahead.trail import NEAR_S, Trail
 from cernvm.fs.reader.ahead.window import LARGEST_BYTES, Window, first_window
 from cernvm.fs.reader.catalog import Catalog
 from cernvm.fs.reader.larder import Larder, Ration
@@ -31,6 +33,21 @@ STOCK_AFTER_S = 3.0
 STOCK_AT_ONCE = 64
 MAX_NESTED_AHEAD = 8
 MAX_NESTED_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A file that a reader waits for; `following` are its chunks after the one that is missed."""
+
+    revision: Revision
+    path: bytes
+    following: Sequence[Piece]
+    is_later_chunk: bool
+
+    @property
+    def folder(self) -> bytes:
+        """Its directory."""
+        return self.path.rpartition(b"/")[0]
 
 
 class Ahead:
@@ -53,7 +70,8 @@ class Ahead:
         self._tally = Tally()
         self._surveyor = Surveyor(has_packs=settings.packs)
         self._gatherer = Gatherer(fetcher, objects, larder, self._tally)
-        self._misses: deque[tuple[Revision, bytes, Sequence[Piece], int]] = deque(maxlen=MAX_MISSES)
+        self._trail = Trail()
+        self._misses: deque[Miss] = deque(maxlen=MAX_MISSES)
         self._runs: OrderedDict[bytes, Run] = OrderedDict()
         self._lock = threading.Lock()
         self._planning = threading.Lock()
@@ -66,7 +84,7 @@ class Ahead:
         at = next((n for n, p in enumerate(pieces) if offset < p.offset + p.size_bytes), None)
         if at is None or self._larder.is_foreseen(pieces[at].key.digest.raw):
             return  # it comes already, and the run that it belongs to hears of its use
-        self._misses.append((revision, path, pieces[at:], offset))
+        self._misses.append(Miss(revision, path, pieces[at + 1 :], at > 0))
         self._crew.wake()
 
     def attached(self, catalog: Catalog) -> None:
@@ -112,7 +130,7 @@ class Ahead:
         """Take the next steps of the run that was begun last and has room; False when there are none."""
         with self._planning:
             while self._misses:
-                self._follow(*self._misses.popleft())
+                self._follow(self._misses.popleft())
             found = self._next_steps()
         if found is None:
             return False
@@ -133,20 +151,21 @@ class Ahead:
                         del self._runs[name]
         return None
 
-    def _follow(
-        self, revision: Revision, path: bytes, pieces: Sequence[Piece], offset: int
-    ) -> None:
-        """Begin the run that a miss foretells; what is still in the window of the directory's last one counts on."""
+    def _follow(self, miss: Miss) -> None:
+        """Begin the runs that a miss foretells; what is still in the window of the directory's last one counts on."""
         link = self._fetcher.link
-        window = first_window(link.rtt_s, link.bytes_per_s)
-        if len(pieces) > 1 and offset < pieces[0].offset + pieces[0].size_bytes:
-            steps = (Wanted.piece(Way.CHUNK, piece) for piece in pieces[1:])
-            self.begin(path, steps, Window(window.size_bytes))
-        folder = path.rpartition(b"/")[0]
+        survey = partial(self._surveyor.folder, miss.revision.tree)
+        evidence = self._trail.note(miss.path, survey(miss.folder))
+        if not evidence.suffices(link.rtt_s):
+            return
+        window = first_window(link.rtt_s, link.bytes_per_s, is_walk=evidence.is_walk)
+        if miss.following and (miss.is_later_chunk or link.rtt_s >= NEAR_S):
+            chunks = (Wanted.piece(Way.CHUNK, piece) for piece in miss.following)
+            self.begin(miss.path, chunks, Window(window.size_bytes))
         with self._lock:
-            last = self._runs.get(folder)
-        survey = partial(self._surveyor.folder, revision.tree)
-        self.begin(folder, course(path, survey), window if last is None else last.window)
+            last = self._runs.get(miss.folder)
+        steps = course(miss.path, survey, goes_on=evidence.is_walk)
+        self.begin(miss.folder, steps, window if last is None else last.window)
 
     def _stock_some(self) -> bool:
         """While nobody reads: move what has waited for a while into the cache, which frees its memory."""

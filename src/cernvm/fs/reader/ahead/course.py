@@ -58,11 +58,13 @@ class WantedPack:
 class Stop:
     """One name of a directory, in the order of its listing.
 
-    Shape: `wanted` are a file's objects that no pack holds; of a directory, the catalog of its contents if it has one.
+    Shape: `is_file` is said of those that have content. `wanted` are a file's objects that no pack holds; of a
+    directory, the catalog of its contents if it has one.
     """
 
     name: bytes
     is_directory: bool
+    is_file: bool = False
     wanted: tuple[Wanted, ...] = ()
 
 
@@ -78,8 +80,8 @@ Survey = Callable[[bytes], Folder | None]
 Step = Wanted | WantedPack
 
 
-def course(path: bytes, survey: Survey, *, top: bytes = b"") -> Iterator[Step]:
-    """What to fetch after a miss of the file at `path`, up to the directory `top`.
+def course(path: bytes, survey: Survey, *, goes_on: bool = True) -> Iterator[Step]:
+    """What to fetch after a miss of the file at `path`: its directory, then, if it `goes_on`, what follows in a walk.
 
     `survey` tells what a directory holds; None where that would have to be fetched first.
     """
@@ -89,10 +91,10 @@ def course(path: bytes, survey: Survey, *, top: bytes = b"") -> Iterator[Step]:
         return
     yield from _packs(folder)
     place = _place(folder, name)
-    yield from _stops(above, folder.stops[place:], survey, MAX_DEPTH)
-    for stop in folder.stops[: max(place - 1, 0)]:
-        yield from stop.wanted
-    while len(above) > len(top):
+    rest = folder.stops[place:]
+    yield from _stops(above, rest, survey, MAX_DEPTH) if goes_on else _own(rest)
+    yield from _own(folder.stops[:place])
+    while goes_on and above:
         above, _, name = above.rpartition(b"/")
         folder = survey(above)
         if folder is None:
@@ -115,6 +117,11 @@ def _stops(path: bytes, stops: Sequence[Stop], survey: Survey, depth: int) -> It
             if folder is not None:
                 yield from _packs(folder)
                 yield from _stops(below, folder.stops, survey, depth - 1)
+
+
+def _own(stops: Sequence[Stop]) -> Iterator[Step]:
+    for stop in stops:
+        yield from stop.wanted
 
 
 def _packs(folder: Folder) -> Iterator[Step]:

@@ -12,6 +12,7 @@ from cernvm.fs.reader.ahead.window import Window
 
 MAX_BATCH = 16
 MAX_BATCH_BYTES = 512 * 1024
+RASH = 2  # an object that is so much larger than the window is not fetched on so little evidence
 MAX_SKIPPED = 512  # a course through what was tried already ends; the next miss begins another
 
 
@@ -49,7 +50,8 @@ class Run:
             if step is None or skipped > MAX_SKIPPED:
                 self.is_over = True
                 break
-            if is_needless(step):
+            is_rash = isinstance(step, Wanted) and step.size_bytes > RASH * self.window.size_bytes
+            if is_rash or is_needless(step):
                 skipped += 1
                 continue
             batch.append(step)

@@ -78,10 +78,12 @@ def _stop(catalog: Catalog, path: bytes, entry: Entry, packs: PackTable | None) 
     child = path + b"/" + entry.name
     if entry.is_directory:
         nested = catalog.nested.get(child)
-        return Stop(entry.name, True, () if nested is None else (Wanted.catalog(nested),))
-    is_left_out = entry.kind is not EntryKind.FILE or entry.is_external or not entry.size
-    if is_left_out or (packs is not None and is_packed(entry)):
-        return Stop(entry.name, False)
+        below = () if nested is None else (Wanted.catalog(nested),)
+        return Stop(entry.name, is_directory=True, wanted=below)
+    has_content = entry.kind is EntryKind.FILE and entry.size > 0
+    if not has_content or entry.is_external or (packs is not None and is_packed(entry)):
+        return Stop(entry.name, is_directory=False, is_file=has_content)
     chunks = catalog.chunks(child) if entry.is_chunked else ()
     pieces = pieces_of(entry, chunks, where=child.decode("utf-8", "replace"))
-    return Stop(entry.name, False, tuple(Wanted.piece(Way.DIRECTORY, piece) for piece in pieces))
+    wanted = tuple(Wanted.piece(Way.DIRECTORY, piece) for piece in pieces)
+    return Stop(entry.name, is_directory=False, is_file=True, wanted=wanted)

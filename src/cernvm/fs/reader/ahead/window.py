@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SMALLEST_BYTES = 64 * 1024
+WALK_BYTES = 1 << 20
 LARGEST_BYTES = 8 << 20
+USUAL_BYTES_PER_S = 12_500_000
 
 
 @dataclass(slots=True)
@@ -48,7 +50,11 @@ class Window:
         self.size_bytes = max(SMALLEST_BYTES, self.size_bytes - size_bytes)
 
 
-def first_window(rtt_s: float | None, bytes_per_s: float | None) -> Window:
-    """The window of a run that has just begun: twice what the link holds in one round trip, within bounds."""
-    held_bytes = int(2 * (rtt_s or 0.005) * (bytes_per_s or 12_500_000))
-    return Window(min(max(held_bytes, SMALLEST_BYTES), LARGEST_BYTES // 8))
+def first_window(rtt_s: float, bytes_per_s: float, *, is_walk: bool = False) -> Window:
+    """The window of a run that has just begun: twice what the link holds in one round trip; more for a sure walk.
+
+    Units: as `Link` has them, 0 while unknown.
+    """
+    held_bytes = int(2 * rtt_s * (bytes_per_s or USUAL_BYTES_PER_S))
+    least_bytes = WALK_BYTES if is_walk else SMALLEST_BYTES
+    return Window(min(max(held_bytes, least_bytes), LARGEST_BYTES // 4))
