@@ -10,10 +10,11 @@ from pathlib import Path
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeniedError, InvalidInputError, NotFoundError, SignatureError
 from cernvm.fs.cache import Breadcrumb, Cache, open_breadcrumbs, open_cache
+from cernvm.fs.client.facts import facts_of
 from cernvm.fs.client.settings import ClientSettings
 from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
 from cernvm.fs.reader import Repository, open_repository
-from cernvm.fs.vfs import Recorder, View
+from cernvm.fs.vfs import Magic, Recorder, View
 from cernvm.net import Fetcher, open_fetcher
 
 OPENING_DEADLINE_S = 60.0
@@ -30,13 +31,12 @@ class Client:
 
 
 @contextmanager
-def open_client(
-    settings: ClientSettings, *, shown: Breadcrumb | None = None
-) -> Iterator[Client]:
+def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) -> Iterator[Client]:
     """Open a repository, at once if a process before has `shown` it; all is closed at the end.
 
     Errors: those of `open_repository`; `NotFoundError` for a key file, `SpaceError` for the cache.
     """
+    keys = [_read_key(path) for path in settings.reader.public_keys]
     fetcher = open_fetcher(settings.net, settings.repository)
     try:
         cache = open_cache(settings.cache)
@@ -46,7 +46,7 @@ def open_client(
                 fetcher=fetcher,
                 cache=cache,
                 breadcrumbs=open_breadcrumbs(settings.cache),
-                master_keys=[_read_key(path) for path in settings.reader.public_keys],
+                master_keys=keys,
                 deadline=Deadline.after(OPENING_DEADLINE_S),
                 pin=settings.reader.pin,
                 shown=shown,
@@ -59,6 +59,7 @@ def open_client(
                         variables=settings.view.variables,
                         owners=settings.view.owners,
                         recorder=recorder,
+                        magic=Magic(repository, settings.view.magic, facts_of(settings, keys)),
                     )
                     yield Client(view, repository, cache, fetcher)
             finally:

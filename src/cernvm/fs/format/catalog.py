@@ -74,7 +74,8 @@ Row = Sequence[Any]
 class Properties:
     """What a catalog says of itself.
 
-    Shape: `root_prefix` is the path of a nested catalog's root, empty for the root catalog; `ttl_s` None where unset.
+    Shape: `root_prefix` is the path of a nested catalog's root, empty for the root catalog; `ttl_s` None where unset;
+    `membership`, as `KIND%TEXT`, is asked of readers of a protected repository, empty where all may read.
     """
 
     schema_revision: int
@@ -83,6 +84,7 @@ class Properties:
     previous: Digest | None = None
     root_prefix: bytes = b""
     ttl_s: int | None = None
+    membership: str = ""
 
 
 def path_key(path: bytes) -> PathKey:
@@ -224,6 +226,7 @@ def parse_properties(rows: Sequence[Row]) -> Properties:
         previous=_previous(values),
         root_prefix=prefix,
         ttl_s=_number(values, b"TTL"),
+        membership=_as_text(values.get(b"voms_authz", "")),
     )
 
 
@@ -242,6 +245,8 @@ def format_properties(properties: Properties) -> list[tuple[str, Any]]:
         rows.append(("root_prefix", properties.root_prefix))
     if properties.ttl_s is not None:
         rows.append(("TTL", str(properties.ttl_s)))
+    if properties.membership:
+        rows.append(("voms_authz", properties.membership))
     return rows
 
 

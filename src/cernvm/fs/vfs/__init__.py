@@ -13,6 +13,7 @@ have to. All other verbs answer from memory.
 from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName
 from cernvm.fs.vfs.inodes import ROOT_INODE, DormantInodeError
 from cernvm.fs.vfs.ledger import InodeLedger
+from cernvm.fs.vfs.magic import Magic, MagicSettings
 from cernvm.fs.vfs.owners import OwnerSettings, parse_id_map
 from cernvm.fs.vfs.recorder import Recorder
 from cernvm.fs.vfs.settings import ViewSettings
@@ -25,6 +26,8 @@ __all__ = [
     "FileSystemSize",
     "InodeLedger",
     "ListedName",
+    "Magic",
+    "MagicSettings",
     "OwnerSettings",
     "Recorder",
     "View",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cernvm.core.errors import NotFoundError
@@ -67,6 +67,7 @@ class InodeTable:
         self._lock = threading.Lock()
         self._ledger: InodeLedger | None = None
         self._dormant: dict[int, KnownInode] = {}
+        self._aliases: dict[int, set[bytes]] = {}  # of hard links, the paths found before
 
     def keep_in(self, ledger: InodeLedger | None) -> None:
         """Record all references in a ledger from here on, and take over those that it has; None: no longer."""
@@ -77,11 +78,6 @@ class InodeTable:
     def dormant(self, inode: int) -> KnownInode | None:
         """What a process before this one recorded of an inode that nobody has asked for since."""
         return self._dormant.get(inode)
-
-    def all_dormant(self) -> Sequence[KnownInode]:
-        """What the kernel knows beside `known`."""
-        with self._lock:
-            return tuple(self._dormant.values())
 
     def awaken(
         self, known: KnownInode, entry: Entry, chunks: Sequence[Chunk], revision: Revision
@@ -132,6 +128,8 @@ class InodeTable:
         while (node := self._nodes.get(inode)) is not None:
             identity = identity or _identify(path, path_key(path), entry, chunks)[1]
             if node.is_same(identity):
+                if node.path != path:
+                    self._aliases.setdefault(inode, set()).add(node.path)
                 node.path, node.entry, node.revision = path, entry, revision
                 return node
             inode = inode + 1 if inode < _MASK else _FIRST_FREE
@@ -147,11 +145,20 @@ class InodeTable:
             if node.is_same(identity):
                 node.entry, node.revision = entry, revision
 
-    def known(self) -> Iterator[Node]:
-        """All that the kernel knows but the root, as it is now."""
+    def known_paths(self) -> list[tuple[int, bytes]]:
+        """Number and path of all that the kernel knows but the root; of hard links every path that was found."""
         with self._lock:
-            nodes = list(self._nodes.values())
-        return (node for node in nodes if node.inode != ROOT_INODE)
+            nodes, dormant = list(self._nodes.values()), list(self._dormant.values())
+            aliases = [(inode, path) for inode, more in self._aliases.items() for path in more]
+        known = [(node.inode, node.path) for node in nodes if node.inode != ROOT_INODE]
+        return known + aliases + [(one.inode, one.path) for one in dormant]
+
+    def known_folders(self) -> list[int]:
+        """The numbers of the directories that the kernel knows, but the root; also of what may be one."""
+        with self._lock:
+            nodes, dormant = list(self._nodes.values()), list(self._dormant)
+        folders = [node.inode for node in nodes if node.entry.is_directory]
+        return [inode for inode in folders if inode != ROOT_INODE] + dormant
 
     def forget(self, inode: int, count: int) -> None:
         """Give back references; without any the number is free."""
@@ -163,6 +170,7 @@ class InodeTable:
                 node.references -= count
                 if node.references <= 0:
                     del self._nodes[inode]
+                    self._aliases.pop(inode, None)
                 if self._ledger is not None:
                     self._ledger.count(node.slot, max(0, node.references))
 
@@ -222,4 +230,4 @@ def _identify(
             whole.update(b"%d %b" % (chunk.offset, chunk.digest.raw))
         mark = whole.digest()
     number = (key[0] ^ seed) & _MASK
-    return number if number > _FIRST_FREE else _FIRST_FREE, (key[1], seed, mark)
+    return max(_FIRST_FREE, number), (key[1], seed, mark)

@@ -1,40 +1,117 @@
-"""Extended attributes that tell about the client and the stored object; shown by name on every path.
+"""Extended attributes that tell about the client and the stored object; any path has them by name.
 
-Source: the names are those of CernVM-FS; docs/formats/cache.md, "Magic attributes".
+Source: the names are those of CernVM-FS; docs/formats/attributes.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 from cernvm.fs.format.entry import EntryKind
 from cernvm.fs.format.statistics import Statistics
 from cernvm.fs.reader import Repository
 from cernvm.fs.vfs.inodes import Node
+from cernvm.fs.vfs.rehash import digest_of_cached
 
 MAX_VALUE_BYTES = 64 * 1024
+PAGE_BYTES = 40_000
+NOT_COUNTED = "n/a"
+
 _KIB = 1024
+_PAGE = re.compile(rb"(?P<name>.+)(?P<sign>[~@])(?P<page>\?|[0-9]{1,9})", re.DOTALL)
+_SLOW = re.compile(rb"user\.lhash([~@].*)?", re.DOTALL)
 
 
-def magic_value(repository: Repository, node: Node, name: bytes) -> bytes | None:
-    """The value of a magic attribute; None where the path has none of that name."""
-    if name in REPOSITORY:
-        text = REPOSITORY[name](repository)
-    elif name in ENTRY:
-        text = ENTRY[name](node)
-    elif name == b"user.catalog_counters":
-        text = _catalog_counters(repository, node)
-    else:
-        return None
-    return None if text is None else text.encode("utf-8", "surrogateescape")[:MAX_VALUE_BYTES]
+@dataclass(frozen=True, slots=True)
+class MagicSettings:
+    """Who lists the attributes, and who may read which.
+
+    Shape: `visibility` is `rootonly`, `always` or `never`; `protected` names, without `user.`, are read by root and
+    members of `privileged_gids` only.
+    """
+
+    visibility: str = "rootonly"
+    protected: tuple[str, ...] = ()
+    privileged_gids: tuple[int, ...] = ()
 
 
-def magic_names() -> tuple[bytes, ...]:
-    """The names that the root lists."""
-    return tuple(sorted((*REPOSITORY, b"user.catalog_counters")))
+class Magic:
+    """The attributes of one repository; `facts` are those that only the opener of the client knows."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        settings: MagicSettings | None = None,
+        facts: Mapping[bytes, str] | None = None,
+    ) -> None:
+        self._repository = repository
+        self._settings = settings or MagicSettings()
+        self._facts = dict(facts or {})
+        self._protected = {b"user." + os.fsencode(name) for name in self._settings.protected}
+
+    def value(self, node: Node, name: bytes) -> bytes | None:
+        """The value; None where the path has none of that name."""
+        value = self._whole(node, name)
+        if value is not None:
+            return value[:MAX_VALUE_BYTES]
+        paged = _PAGE.fullmatch(name)
+        if paged is None:
+            return None
+        value = self._whole(node, paged["name"])
+        return (
+            None if value is None else _page(value, paged["page"], for_people=paged["sign"] == b"@")
+        )
+
+    def names(self, *, is_root: bool) -> Sequence[bytes]:
+        """The names that a listing shows."""
+        visibility = self._settings.visibility
+        if visibility == "always" or (visibility == "rootonly" and is_root):
+            return tuple(sorted({*REPOSITORY, *self._facts}))
+        return ()
+
+    def is_slow(self, name: bytes) -> bool:
+        """Whether the value has to be worked out, for which a reader may have to wait."""
+        return _SLOW.fullmatch(name) is not None
+
+    def is_denied(self, name: bytes, uid: int, gid: int) -> bool:
+        """Whether a user may not read an attribute."""
+        paged = _PAGE.fullmatch(name)
+        plain = paged["name"] if paged else name
+        return plain in self._protected and uid != 0 and gid not in self._settings.privileged_gids
+
+    @property
+    def is_protecting(self) -> bool:
+        """Whether `is_denied` may ever be true."""
+        return bool(self._protected)
+
+    def _whole(self, node: Node, name: bytes) -> bytes | None:
+        text = self._facts.get(name)
+        if text is None and name in REPOSITORY:
+            text = REPOSITORY[name](self._repository, node)
+        elif text is None and name in ENTRY:
+            text = ENTRY[name](self._repository, node)
+        return None if text is None else text.encode("utf-8", "surrogateescape")
 
 
-def _repository_counters(repository: Repository) -> str | None:
+def _page(value: bytes, wanted: bytes, *, for_people: bool) -> bytes | None:
+    pages = max(1, -(-len(value) // PAGE_BYTES))
+    if wanted == b"?":
+        return b"num_pages, %d" % pages
+    number = int(wanted)
+    if number >= pages:
+        told = b"There is no such page; there are %d, from 0 on.\n" % pages
+        return told if for_people else None
+    part = value[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+    return b"# page %d of %d, counted from 0\n%s" % (number, pages, part) if for_people else part
+
+
+def _repository_counters(repository: Repository, _: Node) -> str | None:
     root = repository.revision.tree.root
     return None if root is None else _format_counters(root.statistics())
 
@@ -52,59 +129,114 @@ def _catalog_counters(repository: Repository, node: Node) -> str | None:
 
 def _format_counters(statistics: Statistics) -> str:
     total = statistics.total
-    return "".join(f"{name},{getattr(total, name)}\n" for name in total.__slots__)
+    return "".join(f"{name},{getattr(total, name)}\n" for name in sorted(total.__slots__))
 
 
-def _last_error_time(repository: Repository) -> str:
+def _last_error_time(repository: Repository, _: Node) -> str:
     failures = repository.trace.failures()
     return str(int(failures[0].at.timestamp())) if failures else "0"
 
 
-def _speed(repository: Repository) -> str:
+def _speed(repository: Repository, _: Node) -> str:
     traffic = repository.fetcher.traffic
     return str(int(traffic.received_bytes / _KIB / traffic.busy_s)) if traffic.busy_s else "n/a"
 
 
-def _digest(node: Node) -> str | None:
+def _log(repository: Repository, _: Node) -> str:
+    return "".join(
+        f"[{failure.at:%d %b %Y %H:%M:%S} UTC] {failure.path.decode('utf-8', 'replace')}: "
+        f"{failure.error}\n"
+        for failure in reversed(repository.trace.failures())
+    )
+
+
+def _membership(repository: Repository, _: Node) -> str | None:
+    root = repository.revision.tree.root
+    return root.properties.membership or None if root is not None else None
+
+
+def _open_descriptors(_: Repository, __: Node) -> str:
+    return str(len(list(Path("/proc/self/fd").iterdir())))
+
+
+def _uptime(_: Repository, __: Node) -> str:
+    return str(int(time.monotonic() - _BEGAN) // 60)
+
+
+def _digest(_: Repository, node: Node) -> str | None:
     return None if node.entry.digest is None else str(node.entry.digest)
 
 
-def _chunk_list(node: Node) -> str | None:
+def _local_digest(repository: Repository, node: Node) -> str | None:
+    if node.entry.kind is not EntryKind.FILE or node.entry.digest is None:
+        return None
+    return digest_of_cached(repository.objects, node.entry) or "Not in cache"
+
+
+def _chunk_list(_: Repository, node: Node) -> str | None:
     if node.entry.kind is not EntryKind.FILE:
         return None
     rows = [f"{p.key.digest},{p.offset},{p.size_bytes}" for p in node.content()]
     return "\n".join(["hash,offset,size", *rows, ""])
 
 
-def _of_file(text: Callable[[Node], str]) -> Callable[[Node], str | None]:
-    return lambda node: text(node) if node.entry.kind is EntryKind.FILE else None
+def _target(_: Repository, node: Node) -> str | None:
+    is_link = node.entry.kind is EntryKind.SYMLINK
+    return node.entry.symlink.decode("utf-8", "surrogateescape") if is_link else None
 
 
-REPOSITORY: dict[bytes, Callable[[Repository], str | None]] = {
-    b"user.fqrn": lambda repository: repository.name,
-    b"user.revision": lambda repository: str(repository.revision.number),
-    b"user.root_hash": lambda repository: str(repository.revision.root_catalog),
-    b"user.host": lambda repository: repository.fetcher.hosts[0],
-    b"user.host_list": lambda repository: ";".join(repository.fetcher.hosts),
-    b"user.proxy": lambda repository: repository.fetcher.proxy,
-    b"user.nclg": lambda repository: str(repository.revision.tree.attached_count),
-    b"user.ndownload": lambda repository: str(repository.fetcher.traffic.requests),
-    b"user.rx": lambda repository: str(repository.fetcher.traffic.received_bytes // _KIB),
-    b"user.speed": _speed,
-    b"user.nioerr": lambda repository: str(repository.failure_count),
-    b"user.timestamp_last_ioerr": _last_error_time,
-    b"user.expires": lambda repository: str(int(repository.reload_due_s // 60)),
+def _of_file(text: Callable[[Node], str]) -> Value:
+    return lambda _, node: text(node) if node.entry.kind is EntryKind.FILE else None
+
+
+def _of_repository(text: Callable[[Repository], object]) -> Value:
+    return lambda repository, _: str(text(repository))
+
+
+Value = Callable[[Repository, Node], str | None]
+
+_BEGAN = time.monotonic()
+
+REPOSITORY: dict[bytes, Value] = {
+    b"user.authz": _membership,
+    b"user.catalog_counters": _catalog_counters,
+    b"user.expires": _of_repository(lambda repository: int(repository.reload_due_s // 60)),
+    b"user.fqrn": _of_repository(lambda repository: repository.name),
+    b"user.hitrate": _of_repository(lambda _: NOT_COUNTED),
+    b"user.host": _of_repository(lambda repository: repository.fetcher.hosts[0]),
+    b"user.host_list": _of_repository(lambda repository: ";".join(repository.fetcher.hosts)),
+    b"user.logbuffer": _log,
+    b"user.ncleanup24": _of_repository(lambda _: NOT_COUNTED),
+    b"user.nclg": _of_repository(lambda repository: repository.revision.tree.attached_count),
+    b"user.ndiropen": _of_repository(lambda _: NOT_COUNTED),
+    b"user.ndownload": _of_repository(lambda repository: repository.fetcher.traffic.requests),
+    b"user.nioerr": _of_repository(lambda repository: repository.failure_count),
+    b"user.nopen": _of_repository(lambda _: NOT_COUNTED),
+    b"user.pid": _of_repository(lambda _: os.getpid()),
+    b"user.proxy": _of_repository(lambda repository: repository.fetcher.proxy),
     b"user.repo_counters": _repository_counters,
+    b"user.revision": _of_repository(lambda repository: repository.revision.number),
+    b"user.root_hash": _of_repository(lambda repository: repository.revision.root_catalog),
+    b"user.rx": _of_repository(
+        lambda repository: repository.fetcher.traffic.received_bytes // _KIB
+    ),
+    b"user.speed": _speed,
+    b"user.timestamp_last_ioerr": _last_error_time,
+    b"user.uptime": _uptime,
+    b"user.usedfd": _open_descriptors,
+    b"user.useddirp": _of_repository(lambda _: 0),
+    b"user.version": _of_repository(lambda _: version("cernvm")),
 }
-ENTRY: dict[bytes, Callable[[Node], str | None]] = {
+"""What tells about the client and the repository: on every path, listed on the root."""
+
+ENTRY: dict[bytes, Value] = {
     b"user.hash": _digest,
+    b"user.lhash": _local_digest,
     b"user.chunk_list": _chunk_list,
     b"user.chunks": _of_file(lambda node: str(len(node.content()))),
     b"user.compression": _of_file(lambda node: node.entry.compression.name.lower()),
+    b"user.direct_io": _of_file(lambda node: str(int(node.entry.is_direct_io))),
     b"user.external_file": _of_file(lambda node: str(int(node.entry.is_external))),
-    b"xfsroot.rawlink": lambda node: (
-        node.entry.symlink.decode("utf-8", "surrogateescape")
-        if node.entry.kind is EntryKind.SYMLINK
-        else None
-    ),
+    b"xfsroot.rawlink": _target,
 }
+"""What tells about one file or link: never listed."""

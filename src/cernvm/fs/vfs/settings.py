@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cernvm.fs.vfs.magic import MagicSettings
 from cernvm.fs.vfs.owners import OwnerSettings
 
 
@@ -19,3 +20,4 @@ class ViewSettings:
     variables: Mapping[str, str] = field(default_factory=dict)
     owners: OwnerSettings = field(default_factory=OwnerSettings)
     record: Path | None = None
+    magic: MagicSettings = field(default_factory=MagicSettings)

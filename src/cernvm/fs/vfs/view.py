@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 from cernvm.core.clock import Deadline
@@ -27,7 +28,7 @@ from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName, att
 from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node, inode_number
 from cernvm.fs.vfs.ledger import InodeLedger, KnownInode
 from cernvm.fs.vfs.listing import list_directory, listed_after
-from cernvm.fs.vfs.magic import magic_names, magic_value
+from cernvm.fs.vfs.magic import Magic
 from cernvm.fs.vfs.owners import OwnerSettings, owner_of
 from cernvm.fs.vfs.recorder import Recorder
 from cernvm.fs.vfs.variant import expand
@@ -54,12 +55,14 @@ class View:
         variables: Mapping[str, str],
         owners: OwnerSettings | None = None,
         recorder: Recorder | None = None,
+        magic: Magic | None = None,
     ) -> None:
         self._repository = repository
+        self.magic = magic or Magic(repository)
         self._recorder = recorder
         self._variables = dict(variables)
         self._owner_of = owner_of(owners or OwnerSettings())
-        revision = repository.revision
+        self._revision = revision = repository.revision
         root = self._directory_entry(revision, b"")
         assert root is not None
         self._inodes = InodeTable(root, revision)
@@ -73,7 +76,7 @@ class View:
 
     def try_lookup(self, parent: int, name: bytes) -> Attributes | None:
         """`lookup` without waiting; None when a catalog would have to be fetched first."""
-        revision = self._repository.revision
+        revision = self._revision
         if self._names_of is revision and (known := self._names.get((parent, name))) is not None:
             found = known.attributes
             node = self._inodes.refer(known.path, known.entry, known.chunks, revision, found.inode)
@@ -86,7 +89,7 @@ class View:
 
         Errors: `NotFoundError` when the directory surely has no such name (it may be remembered as absent).
         """
-        revision = self._repository.revision
+        revision = self._revision
         directory = self._inodes.node(parent)
         found = self._lookup(
             directory, name, revision, lambda path: revision.tree.folder(path, deadline)
@@ -99,7 +102,7 @@ class View:
 
         Not for `.` and `..`, of which the kernel counts none.
         """
-        revision, number = self._repository.revision, listed.attributes.inode
+        revision, number = self._revision, listed.attributes.inode
         self._inodes.refer(listed.path, listed.entry, listed.chunks, revision, number)
 
     def keep_inodes(self, ledger: InodeLedger | None) -> None:
@@ -134,7 +137,7 @@ class View:
     def attributes(self, inode: int) -> Attributes:
         """What stat shows of a referenced inode; never waits."""
         node = self._inodes.node(inode)
-        if node.revision is not self._repository.revision:
+        if node.revision is not self._revision:
             self._refresh(node)
         return self._attributes(node.inode, node.entry)
 
@@ -210,16 +213,15 @@ class View:
         return descriptor
 
     def xattr_names(self, inode: int) -> Sequence[bytes]:
-        """Stored extended attributes, and on the root the magic ones."""
-        stored = tuple(self._inodes.node(inode).entry.xattrs)
-        if inode != ROOT_INODE:
-            return stored
-        return tuple(dict.fromkeys((*stored, *magic_names())))
+        """Stored extended attributes, and those of the magic ones that are listed there."""
+        stored = self._inodes.node(inode).entry.xattrs
+        magic = self.magic.names(is_root=inode == ROOT_INODE)
+        return tuple(dict.fromkeys((*stored, *magic)))
 
     def xattr(self, inode: int, name: bytes) -> bytes | None:
-        """An extended attribute's value; None where there is none (ENODATA)."""
+        """An extended attribute's value, a magic one before a stored one; None where there is none (ENODATA)."""
         node = self._inodes.node(inode)
-        value = magic_value(self._repository, node, name)
+        value = self.magic.value(node, name)
         return node.entry.xattrs.get(name) if value is None else value
 
     def statfs(self) -> FileSystemSize:
@@ -236,20 +238,46 @@ class View:
     @property
     def revision(self) -> int:
         """The revision that is shown now."""
-        return self._repository.revision.number
+        return self._revision.number
 
     @property
     def reload_due_s(self) -> float:
         """Seconds until `reload` should be called; 0 when it is due."""
         return self._repository.reload_due_s
 
-    def reload(self, deadline: Deadline) -> bool:
-        """Ask for a newer revision and swap to it; True when the tree has changed.
+    def reload(
+        self,
+        deadline: Deadline,
+        *,
+        changing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> bool:
+        """Ask for a newer revision and show it; True when the tree has changed. The change is made within `changing`.
 
         A failure keeps the revision that is shown, is logged and kept for `why`, and is not raised. Open inodes keep
-        their content: changed content has another inode number. The kernel's names must be invalidated afterwards.
+        their content: changed content has another inode number.
         """
-        return self._repository.reload(deadline)
+        self._repository.reload(deadline)
+        newest = self._repository.revision
+        if newest is self._revision:
+            return False
+        with changing():
+            self._revision = newest
+        return True
+
+    def known_names(self) -> Iterator[tuple[int, bytes]]:
+        """Directory and name of all that is referenced, so that each can be told to be out of date."""
+        inodes, paths = {b"": ROOT_INODE}, []
+        for inode, path in self._inodes.known_paths():
+            inodes[path] = inode
+            paths.append(path)
+        for path in paths:
+            above, _, name = path.rpartition(b"/")
+            if above in inodes:
+                yield inodes[above], name
+
+    def known_folders(self) -> Sequence[int]:
+        """The referenced directories but the root, and what may be one."""
+        return self._inodes.known_folders()
 
     def why(self, path: bytes) -> Why:
         """What is known about a path, `/` at its start or not; never waits."""
@@ -258,7 +286,7 @@ class View:
 
     def _revisions_of(self, known: KnownInode) -> Iterator[Revision]:
         """What is shown, and then what was shown when the inode was recorded."""
-        shown = self._repository.revision
+        shown = self._revision
         yield shown
         root = known.root_catalog
         if root != str(shown.root_catalog):
@@ -294,7 +322,7 @@ class View:
         self, inode: int, offset: int, folder: Callable[[Revision, bytes], Catalog | None]
     ) -> Sequence[ListedName] | None:
         node = self._inodes.node(inode)
-        revision = self._repository.revision
+        revision = self._revision
         if self._names_of is revision and (kept := self._listings.get(inode)) is not None:
             return listed_after(kept, offset)
         above = node.path.rpartition(b"/")[0]
@@ -356,7 +384,7 @@ class View:
 
     def _refresh(self, node: Node) -> None:
         """Take over what a new revision says of an inode whose content it kept; else the inode stays as it was."""
-        revision = self._repository.revision
+        revision = self._revision
         try:
             catalog = revision.tree.try_folder(node.path.rpartition(b"/")[0])
             entry = None if catalog is None else catalog.find(node.path)
@@ -374,7 +402,7 @@ class View:
 
     def _count_files(self) -> int:
         """Entries of the whole repository, counted by its publisher."""
-        revision = self._repository.revision
+        revision = self._revision
         known = self._files
         if known is not None and known[0] is revision:
             return known[1]
