@@ -48,7 +48,7 @@ class Target:
         return f"{self.name}:{_text(self.path)}"
 
 
-class _TargetType(click.ParamType[Target]):
+class TargetType(click.ParamType[Target]):
     """`NAME:/PATH`, `NAME`, `cvmfs://NAME/PATH` and `/cvmfs/NAME/PATH` all name the same."""
 
     name = "target"
@@ -70,11 +70,11 @@ class _TargetType(click.ParamType[Target]):
 
 
 _target = click.argument(
-    "target", type=_TargetType(), metavar="REPOSITORY:/PATH", shell_complete=complete_target
+    "target", type=TargetType(), metavar="REPOSITORY:/PATH", shell_complete=complete_target
 )
 _targets = click.argument(
     "targets",
-    type=_TargetType(),
+    type=TargetType(),
     nargs=-1,
     required=True,
     metavar="REPOSITORY:/PATH...",

@@ -14,6 +14,7 @@ from cernvm.fs.cache.breadcrumb import Breadcrumb, Breadcrumbs, DiskBreadcrumbs,
 from cernvm.fs.cache.disk import DiskCache
 from cernvm.fs.cache.memory import MemoryCache
 from cernvm.fs.cache.port import Cache, Content, ContentKey, Draft, Rank, Usage
+from cernvm.fs.cache.quota import NO_QUOTA
 from cernvm.fs.cache.settings import (
     DEFAULT_QUOTA_BYTES,
     CacheSettings,
@@ -24,6 +25,7 @@ from cernvm.fs.cache.tiered import TieredCache
 
 __all__ = [
     "DEFAULT_QUOTA_BYTES",
+    "NO_QUOTA",
     "AlienCache",
     "Breadcrumb",
     "Breadcrumbs",

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 from weakref import WeakValueDictionary
 
 from cernvm.core.errors import CvmError, SpaceError
@@ -172,6 +173,25 @@ class DiskCache:
         self._settle()
         with _as_space_error(self._folder.path):
             return self._checker.check_all(quarantine=quarantine, repair=repair)
+
+    @property
+    def free_bytes(self) -> int:
+        """What is free on its partition. Errors: `SpaceError`."""
+        with _as_space_error(self._folder.path):
+            space = self._folder.free()
+            return space.f_bavail * space.f_frsize
+
+    @property
+    def processes(self) -> int:
+        """How many processes use it now, this one included. Errors: `SpaceError`."""
+        with _as_space_error(self._folder.path):
+            return self._index.processes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self._closing:

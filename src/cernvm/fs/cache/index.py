@@ -78,6 +78,7 @@ class Count:
 class Summary:
     """How much there is of what; `kept` is by label, `pinned` has it too; ghosts are deleted and still being read."""
 
+    all: Count
     by_rank: Mapping[Rank, Count]
     kept: Mapping[str, Count]
     pinned: Count
@@ -253,8 +254,13 @@ class Index:
                 "SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM objects WHERE name IN (SELECT name FROM pins)"
             )
             ghosts = count("SELECT COALESCE(SUM(size_bytes), 0) FROM ghosts")
+            by_rank = {Rank(rank): Count(objects, size) for rank, objects, size in ranks.fetchall()}
             return Summary(
-                {Rank(rank): Count(objects, size) for rank, objects, size in ranks.fetchall()},
+                Count(
+                    sum(one.objects for one in by_rank.values()),
+                    sum(one.size_bytes for one in by_rank.values()),
+                ),
+                by_rank,
                 {label: Count(objects, size) for label, objects, size in kept.fetchall()},
                 Count(*pinned.fetchone()),
                 ghosts.fetchone()[0],
