@@ -154,6 +154,23 @@ def test_single_names_and_inodes_can_be_invalidated(mounted, point):
     assert tree.asked - before == {"lookup": 1, "read": 1}
 
 
+def test_a_name_that_expires_is_asked_for_again_and_keeps_its_pages(mounted, point):
+    tree = Counting({"d/f": MemoryNode(FILE, b"content")})
+    mount = mounted(tree)
+    folder = (point / "d").stat().st_ino
+    (point / "d/f").read_bytes()
+    assert not (point / "d/absent").exists()
+    before = tree.asked.copy()
+
+    for parent, name in ((ROOT_INODE, b"d"), (folder, b"f"), (folder, b"absent")):
+        mount.notifier.expire_entry(parent, name)
+    mount.notifier.expire_entry(folder, b"never heard of")
+    (point / "d/f").read_bytes()
+    assert not (point / "d/absent").exists()
+
+    assert tree.asked - before == {"lookup": 3}
+
+
 def test_nothing_can_be_written(mounted, point):
     mounted(MemoryTree({"f": MemoryNode(FILE, b"content")}))
 

@@ -31,6 +31,8 @@ from cernvm.fs.fuse.values import LONGEST_NAME_BYTES, Validity
 # Every path leads through the root: a mount whose server died stops to look usable when these seconds have passed,
 # whatever else the kernel remembers of it.
 OF_ROOT = Validity(entry_s=0, attributes_s=1, negative_s=0)
+FLEETING = Validity(entry_s=0, attributes_s=0, negative_s=0)
+UNREFERENCED = pack_absence(FLEETING)  # in a listing, before a name that counts no reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Agreement:
     flags: int
     validity: Validity
     files: OpenFiles
+
+    def since(self, generation: int | None, operations: Operations) -> Validity:
+        """For how long an answer holds that was begun at `generation`."""
+        is_lasting = generation is not None and generation == operations.generation
+        return self.validity if is_lasting else FLEETING
 
 
 class Answer(NamedTuple):
@@ -69,18 +76,22 @@ def _lookup(
     name = parse_name(request.body)
     if len(name) > LONGEST_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, "no name is that long")
+    generation = operations.generation
     found = operations.lookup(request.inode, name, patience)
+    validity = agreement.since(generation, operations)
     if found is None:
-        return Answer(pack_absence(agreement.validity))
-    return Answer(pack_entry(found, agreement.validity), (found.inode,))
+        return Answer(pack_absence(validity))
+    return Answer(pack_entry(found, validity), (found.inode,))
 
 
 def _getattr(
     operations: Operations, agreement: Agreement, request: Request, patience: Patience
 ) -> Answer:
+    generation = operations.generation
     found = operations.attributes(request.inode, patience)
-    is_root = request.inode == ROOT_INODE
-    return Answer(pack_attributes(found, OF_ROOT if is_root else agreement.validity))
+    if request.inode == ROOT_INODE:
+        return Answer(pack_attributes(found, OF_ROOT))
+    return Answer(pack_attributes(found, agreement.since(generation, operations)))
 
 
 def _readlink(
@@ -142,20 +153,21 @@ def _readdirplus(
     operations: Operations, agreement: Agreement, request: Request, patience: Patience
 ) -> Answer:
     offset, room = parse_read(request.body)
-    unreferenced = pack_absence(Validity(0, 0, 0))
+    generation = operations.generation
     records, granted = [], []
     for child in operations.children(request.inode, offset, patience):
-        found = child.attributes
-        is_named = child.name not in (b".", b"..")
-        head = pack_entry(found, agreement.validity) if is_named else unreferenced
-        record = head + pack_directory_entry(found.inode, child.name, found.mode, child.offset)
-        room -= len(record)
+        found, name = child.attributes, child.name
+        record = pack_directory_entry(found.inode, name, found.mode, child.offset)
+        room -= len(record) + len(UNREFERENCED)
         if room < 0:
             break
-        if is_named:
-            operations.remember(child)
-            granted.append(found.inode)
-        records.append(record)
+        if name in (b".", b".."):
+            records.append(UNREFERENCED + record)
+            continue
+        operations.remember(child)
+        granted.append(found.inode)
+        validity = agreement.since(generation, operations)
+        records.append(pack_entry(found, validity) + record)
     return Answer(b"".join(records), granted)
 
 

@@ -68,6 +68,7 @@ class MemoryTree:
         self._names: dict[int, dict[bytes, int]] = {ROOT_INODE: {}}
         self._parents: dict[int, int] = {ROOT_INODE: ROOT_INODE}
         self.references: Counter[int] = Counter()
+        self.generation: int | None = 0
         for path, node in nodes.items():
             self._add(os.fsencode(path).split(b"/"), node)
 

@@ -28,6 +28,10 @@ class Notifier:
         """Forget one name, known or known to be absent."""
         self._send(Notice.INVAL_ENTRY, pack_inval_entry(parent, name))
 
+    def expire_entry(self, parent: int, name: bytes) -> None:
+        """Have the kernel ask again for one name; what it stands for is kept if the answer is the same inode."""
+        self._send(Notice.INVAL_ENTRY, pack_inval_entry(parent, name, expire_only=True))
+
     def invalidate_inode(self, inode: int) -> None:
         """Forget an inode's attributes, cached content and cached listing."""
         self._send(Notice.INVAL_INODE, pack_inval_inode(inode, 0, 0))

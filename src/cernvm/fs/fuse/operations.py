@@ -37,6 +37,13 @@ class Operations(Protocol):
     Concurrency: called without patience from the session's loop only, with a deadline from several threads at once.
     """
 
+    @property
+    def generation(self) -> int | None:
+        """Another number whenever earlier answers may be out of date; None while that is about to happen.
+
+        The kernel may remember an answer only if the number was the same, and one, before and after it was made.
+        """
+
     def lookup(self, parent: int, name: bytes, patience: Patience) -> Attributes | None:
         """What `name` is in the directory `parent`, and one reference to it; None if it does not exist."""
 

@@ -316,9 +316,9 @@ def pack_inval_inode(inode: int, offset: int, length: int) -> bytes:
     return struct.pack("=Qqq", inode, offset, length)
 
 
-def pack_inval_entry(parent: int, name: bytes) -> bytes:
-    """The body of INVAL_ENTRY."""
-    return struct.pack("=QII", parent, len(name), 0) + name + b"\0"
+def pack_inval_entry(parent: int, name: bytes, *, expire_only: bool = False) -> bytes:
+    """The body of INVAL_ENTRY; an entry that only expires keeps its inode and its pages (Linux 6.2, else ignored)."""
+    return struct.pack("=QII", parent, len(name), int(expire_only)) + name + b"\0"
 
 
 @lru_cache(maxsize=16)

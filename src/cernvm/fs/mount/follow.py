@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError
@@ -14,6 +15,7 @@ from cernvm.fs.mount.view_operations import ViewOperations
 from cernvm.fs.vfs import View
 
 RELOAD_DEADLINE_S = 60.0
+MAX_EXPIRED = 100_000  # names; half a second
 
 _SHORTEST_WAIT_S = 1.0
 _PAUSE_AFTER_FAILURE_S = 30.0
@@ -58,10 +60,11 @@ class Follower:
             raise DeadlineError("another look for a new revision", after_s=RELOAD_DEADLINE_S)
         try:
             before = self._view.revision
-            has_changed = self._view.reload(Deadline.after(RELOAD_DEADLINE_S))
+            deadline = Deadline.after(RELOAD_DEADLINE_S)
+            has_changed = self._view.reload(deadline, changing=self._changing)
             if has_changed:
                 self._on_change()
-                self._invalidate()
+                self._forget_listings()
                 log.info(
                     "revision.changed", extra=fields(before=before, revision=self._view.revision)
                 )
@@ -83,10 +86,28 @@ class Follower:
             log.exception("follow.failed", extra=fields(step=step.__name__))
             self._stopped.wait(_PAUSE_AFTER_FAILURE_S)
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._operations.changing():
+            self._expire_names()
+            yield
+
     def _invalidate(self) -> None:
-        """Names, all at once or one by one; then what hangs on inodes that stay."""
-        if not self._notifier.increment_epoch():
-            for parent, name in self._operations.known_names():
-                self._notifier.invalidate_entry(parent, name)
+        self._expire_names()
+        self._forget_listings()
+
+    def _expire_names(self) -> None:
+        """Have the kernel ask again for all names, before there is anything else to say.
+
+        One by one, since what is still the same then keeps its pages; all at once, which costs them, where they are
+        too many. Nobody sees a part of the change: until it is made, the old answers are given and not remembered.
+        """
+        names, is_all = self._operations.known_names()
+        is_quick = is_all and len(names) <= MAX_EXPIRED
+        if is_quick or not self._notifier.increment_epoch():
+            for parent, name in names:
+                self._notifier.expire_entry(parent, name)
+
+    def _forget_listings(self) -> None:
         for inode in (ROOT_INODE, *self._operations.known_folders()):
             self._notifier.invalidate_inode(inode)

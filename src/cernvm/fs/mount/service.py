@@ -30,9 +30,9 @@ from cernvm.fs.mount.talk_server import inspection_answers, talk_server
 from cernvm.fs.mount.view_operations import ViewOperations
 from cernvm.fs.vfs import InodeLedger
 
-# A day where one notice takes everything back; else what the original's kernel cache time-out is.
+# All is taken back by a notice when a revision changes. Without epochs, absent names may be too many to be told one by one.
 VALIDITY = Validity(entry_s=86400, attributes_s=86400, negative_s=86400)
-VALIDITY_WITHOUT_EPOCHS = Validity(entry_s=60, attributes_s=60, negative_s=10)
+VALIDITY_WITHOUT_EPOCHS = Validity(entry_s=86400, attributes_s=86400, negative_s=10)
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +78,8 @@ class Service:
             )
             client.view.keep_inodes(self._belongings.inodes)
         operations = ViewOperations(client.view)
-        self._follower = Follower(
-            client.view, operations, Notifier(descriptor), on_change=self._bequeath
-        )
+        notifier = Notifier(descriptor, has_epochs=settings.kernel.epochs)
+        self._follower = Follower(client.view, operations, notifier, on_change=self._bequeath)
         self._session = Session(
             descriptor,
             operations,

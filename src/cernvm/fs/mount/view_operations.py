@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import stat
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -23,6 +22,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NAME_SPACES = (b"user.", b"system.", b"security.", b"trusted.")  # xattr(7)
+
+MAX_ABSENT = 16_384
 
 log = logging.getLogger(__name__)
 
@@ -56,26 +57,43 @@ class ViewOperations:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._folders: set[int] = set()
+        self.generation: int | None = 0
+        self._absent: dict[tuple[int, bytes], None] = {}
+        self._has_lost_absent = False
         self._recent = RecentFailures()
 
-    @property
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """While what is shown may change: nothing that is answered meanwhile may be remembered."""
+        before, self.generation = self.generation or 0, None
+        try:
+            yield
+        finally:
+            self.generation = before + 1
+
+    def known_names(self) -> tuple[list[tuple[int, bytes]], bool]:
+        """Directory and name of what the kernel may remember, also as absent; whether that is all.
+
+        Names that are absent are told once only.
+        """
+        absent, self._absent = self._absent, {}
+        is_all, self._has_lost_absent = not self._has_lost_absent, False
+        return [*self._view.known_names(), *absent], is_all
+
     def known_folders(self) -> Sequence[int]:
         """The directories, by inode, whose listings the kernel may remember."""
-        return tuple(self._folders.copy())
+        return self._view.known_folders()
 
     @_with_errno
     def lookup(self, parent: int, name: bytes, patience: Patience) -> Attributes | None:
         try:
             if patience is None:
-                found = _at_hand(self._view.try_lookup(parent, name))
-            else:
-                with self._unless_failed("lookup", parent, name):
-                    found = self._view.lookup(parent, name, patience)
+                return _at_hand(self._view.try_lookup(parent, name))
+            with self._unless_failed("lookup", parent, name):
+                return self._view.lookup(parent, name, patience)
         except NotFoundError:
+            self._note_absent(parent, name)
             return None
-        self._note(found)
-        return found
 
     @_with_errno
     def attributes(self, inode: int, patience: Patience) -> Attributes:  # noqa: ARG002
@@ -94,7 +112,6 @@ class ViewOperations:
 
     def remember(self, child: Child) -> None:
         self._view.remember(cast("ListedName", child))  # all children come from `children`
-        self._note(child.attributes)
 
     @_with_errno
     def read(self, inode: int, offset: int, size_bytes: int, patience: Patience) -> bytes:
@@ -130,11 +147,12 @@ class ViewOperations:
         return Space(size.total_bytes, size.free_bytes, inodes=size.files)
 
     def forget(self, inode: int, count: int) -> None:
-        self._folders.discard(inode)  # the kernel gives all references back at once
         self._view.forget(inode, count)
 
     @_with_errno
-    def _xattr_if_any(self, inode: int, name: bytes, patience: Patience) -> bytes | None:  # noqa: ARG002
+    def _xattr_if_any(self, inode: int, name: bytes, patience: Patience) -> bytes | None:
+        if patience is None and self._view.magic.is_slow(name):
+            raise MustWaitError
         return self._view.xattr(inode, name)
 
     @_with_errno
@@ -164,9 +182,12 @@ class ViewOperations:
             self._recent.note(wanted, error)
             raise
 
-    def _note(self, found: Attributes) -> None:
-        if stat.S_ISDIR(found.mode):
-            self._folders.add(found.inode)
+    def _note_absent(self, parent: int, name: bytes) -> None:
+        absent = self._absent
+        if len(absent) >= MAX_ABSENT:
+            absent.pop(next(iter(absent)), None)
+            self._has_lost_absent = True
+        absent[parent, name] = None
 
 
 def _at_hand(answer: T | None) -> T:
