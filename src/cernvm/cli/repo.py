@@ -12,6 +12,7 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
+from cernvm.cli.profile import profile
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.process import check_unrecorded, record_process, remove_record
@@ -39,6 +40,9 @@ DEFAULT_PORT = 8000
 @click.group(epilog="Example: cvm repo create sft.cernvm.test")
 def repo() -> None:
     """Create, publish and serve CernVM-FS repositories."""
+
+
+repo.add_command(profile)
 
 
 @repo.command(epilog="Example: cvm repo create sft.cernvm.test --hash shake128")

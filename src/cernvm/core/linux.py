@@ -32,6 +32,7 @@ MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,6 +93,11 @@ def die_with_parent(death_signal: int = signal.SIGKILL) -> None:
     Concurrency: the parent must start the child from a thread that lives as long as the tie should.
     """
     _check(_libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0))
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose own parent ends, so that this process can wait for them."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def _check(result: int, path: str | Path | None = None) -> None:
