@@ -47,6 +47,11 @@ WAITING_THREADS = 32
 _MESSAGE_BYTES = 2 * MAX_WRITE_BYTES + 4096  # the kernel insists on 8 KiB and room for a head
 _INTERRUPT_CHECK_MS = 200
 _SIGKILL_BIT = 1 << 8
+# Not about files, so that no verb of the operations answers them.
+_UNUSUAL = frozenset(
+    {Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.INIT, Opcode.DESTROY}
+)
+_SMALL_BYTES = 4096
 # These get no answer, and may have had their effect; a reference too many does no harm.
 _NOT_REPEATED = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.INIT)
 
@@ -208,6 +213,12 @@ class Session:
         log.info("fuse.started", extra=fields(minor=heritage.minor, flags=hex(heritage.flags)))
 
     def _handle(self, request: Request, message: bytes) -> None:
+        if request.opcode in _UNUSUAL:
+            self._handle_unusual(request)
+        else:
+            self._answer_or_wait(request, message)
+
+    def _handle_unusual(self, request: Request) -> None:
         match request.opcode:
             case Opcode.FORGET:
                 self._operations.forget(request.inode, parse_forget(request.body))
@@ -220,8 +231,6 @@ class Session:
                 self._start(request)
             case Opcode.DESTROY:
                 self._deliver(request, Answer(b""))
-            case _:
-                self._answer_or_wait(request, message)
 
     def _answer_or_wait(self, request: Request, message: bytes) -> None:
         try:
@@ -283,7 +292,10 @@ class Session:
 
     def _send(self, request: Request, head: bytes, body: bytes) -> bool:
         try:
-            os.writev(self._descriptor, (head, body))
+            if len(body) <= _SMALL_BYTES:  # copying costs less than a second piece
+                os.write(self._descriptor, head + body)
+            else:
+                os.writev(self._descriptor, (head, body))
         except OSError as error:
             # ENOENT: the caller gave up; the others: the mount is gone, which the loop will see
             gone = (errno.ENOENT, errno.ENODEV, errno.EBADF, errno.ECONNABORTED, errno.EPIPE)

@@ -30,7 +30,7 @@ from cernvm.fs.mount.talk_server import inspection_answers, talk_server
 from cernvm.fs.mount.view_operations import ViewOperations
 from cernvm.fs.vfs import InodeLedger
 
-# All is taken back by a notice when a revision changes. Without epochs, absent names may be too many to be told one by one.
+# All is taken back by notices when a revision changes; without epochs, all but absent names beyond some number.
 VALIDITY = Validity(entry_s=86400, attributes_s=86400, negative_s=86400)
 VALIDITY_WITHOUT_EPOCHS = Validity(entry_s=86400, attributes_s=86400, negative_s=10)
 

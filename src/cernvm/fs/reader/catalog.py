@@ -81,7 +81,7 @@ class Catalog:
             key = rows.path_key(inside)
         try:
             with self._lock:
-                self._limit.start()
+                self._limit.ends_at = 0.0
                 row = self._cursor.execute(self._find_sql, key).fetchone()
             if row is None:
                 return None
@@ -205,7 +205,7 @@ class Catalog:
 
     def _select(self, sql: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
-            self._limit.start()
+            self._limit.ends_at = 0.0
             return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
@@ -234,12 +234,10 @@ class _TimeLimit:
     """How long one query may run; apart from the catalog, so that the connection does not keep that alive."""
 
     def __init__(self) -> None:
-        self._ends_at = 0.0
-
-    def start(self) -> None:
-        """A query begins now."""
-        self._ends_at = time.monotonic() + MAX_QUERY_S
+        self.ends_at = 0.0  # 0: the query has begun just now
 
     def has_passed(self) -> bool:
-        """Whether SQLite should give up."""
-        return time.monotonic() > self._ends_at
+        """Whether SQLite, which asks every so many steps, should give up."""
+        if not self.ends_at:
+            self.ends_at = time.monotonic() + MAX_QUERY_S
+        return time.monotonic() > self.ends_at
