@@ -25,6 +25,19 @@ class Origin(Protocol):
         """It was given up."""
 
 
+class _Unheard:
+    """An origin that does not care."""
+
+    def used(self, size_bytes: int) -> None:
+        pass
+
+    def wasted(self, size_bytes: int) -> None:
+        pass
+
+
+UNHEARD = _Unheard()
+
+
 class Carrier(Protocol):
     """Something under way that will bring objects."""
 

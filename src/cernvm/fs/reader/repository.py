@@ -64,8 +64,8 @@ def open_repository(
     """Open the newest revision that verifies; without a network, or with a stale one, the last one seen.
 
     `shown` is one that a process before this one has verified and shown: it is shown again without asking anybody, if
-    its root catalog is in the cache. With a `pin` it is that revision, for good. With `ahead` objects are fetched before they are asked for; the caller
-    closes the repository.
+    its root catalog is in the cache. With a `pin` it is that revision, for good. With `ahead` objects are fetched
+    before they are asked for; the caller closes the repository.
 
     Shape: `master_keys` are public keys as PEM. Units: `deadline` bounds the whole opening.
     Errors: `TrustError` and `FormatError` when what hosts offer does not verify, `UnavailableError` when no host
@@ -230,8 +230,8 @@ class Repository:
         if manifest is not None:
             tree = Tree(self._catalogs, manifest.root_catalog)
             tree.folder(b"", deadline)
-            self._revision = Revision(
-                manifest.revision, manifest.root_catalog, manifest.published_at, tree
+            self._show(
+                Revision(manifest.revision, manifest.root_catalog, manifest.published_at, tree)
             )
             self._leave_breadcrumb(manifest)
             log.info(
@@ -252,9 +252,13 @@ class Repository:
         properties = tree.folder(b"", deadline).properties
         modified_s = min(properties.last_modified_s, _MAX_TIME_S)
         published = datetime.fromtimestamp(modified_s, UTC) if modified_s > 0 else None
-        self._revision = Revision(properties.revision, root_catalog, published, tree)
+        self._show(Revision(properties.revision, root_catalog, published, tree))
         self._reload_at = self.clock.monotonic() + NEVER_S
         log.info("repository.pinned", extra=fields(name=self.name, revision=properties.revision))
+
+    def _show(self, revision: Revision) -> None:
+        self._revision = revision
+        self.ahead.shown(revision)
 
     def past(self, root_catalog: Digest) -> Revision:
         """A revision that was shown before, by its root catalog; only what lies below that is known of it."""
@@ -271,7 +275,7 @@ class Repository:
         except FormatError:
             return False
         published = datetime.fromtimestamp(seen.published_s, UTC) if seen.published_s else None
-        self._revision = Revision(seen.revision, seen.root_catalog, published, tree)
+        self._show(Revision(seen.revision, seen.root_catalog, published, tree))
         self._reload_at = self.clock.monotonic() + min(RETRY_AFTER_S, self._ttl_s())
         return True
 

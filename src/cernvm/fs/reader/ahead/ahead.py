@@ -10,9 +10,12 @@ from functools import partial
 from typing import Any
 
 from cernvm.fs.cache import Cache
+from cernvm.fs.format.profile import Profile
 from cernvm.fs.reader.ahead.course import Step, Wanted, course
 from cernvm.fs.reader.ahead.crew import Crew
 from cernvm.fs.reader.ahead.gathering import Gatherer
+from cernvm.fs.reader.ahead.profiles import Profiles
+from cernvm.fs.reader.ahead.recognition import profile_steps
 from cernvm.fs.reader.ahead.run import Run
 from cernvm.fs.reader.ahead.survey import Surveyor
 from cernvm.fs.reader.ahead.tally import Tally, Way
@@ -71,6 +74,8 @@ class Ahead:
         self._surveyor = Surveyor(has_packs=settings.packs)
         self._gatherer = Gatherer(fetcher, objects, larder, self._tally)
         self._trail = Trail()
+        self._profiles = Profiles(objects, self._begin_profile)
+        self._unloaded: Revision | None = None
         self._misses: deque[Miss] = deque(maxlen=MAX_MISSES)
         self._runs: OrderedDict[bytes, Run] = OrderedDict()
         self._lock = threading.Lock()
@@ -79,13 +84,21 @@ class Ahead:
 
     def missed(self, revision: Revision, path: bytes, pieces: Sequence[Piece], offset: int) -> None:
         """A reader waits for this part of a file: more of the kind may be wanted soon."""
-        if not self._settings.read_ahead:
-            return
         at = next((n for n, p in enumerate(pieces) if offset < p.offset + p.size_bytes), None)
-        if at is None or self._larder.is_foreseen(pieces[at].key.digest.raw):
-            return  # it comes already, and the run that it belongs to hears of its use
+        if at is None:
+            return
+        raw_digest = pieces[at].key.digest.raw
+        self._profiles.note_miss(raw_digest)
+        if not self._settings.read_ahead or self._larder.is_foreseen(raw_digest):
+            return  # if it comes already, the run that it belongs to hears of its use
         self._misses.append(Miss(revision, path, pieces[at + 1 :], at > 0))
         self._crew.wake()
+
+    def shown(self, revision: Revision) -> None:
+        """A revision is shown from now on: programs whose profiles it has may begin."""
+        if self._settings.profiles:
+            self._unloaded = revision
+            self._crew.wake()
 
     def attached(self, catalog: Catalog) -> None:
         """A reader came to a catalog, and may go on into those below."""
@@ -94,7 +107,7 @@ class Ahead:
         is_little = len(nested) <= MAX_NESTED_AHEAD and size_bytes <= MAX_NESTED_BYTES
         if self._settings.read_ahead and nested and is_little:
             steps = [Wanted.catalog(reference) for reference in nested]
-            self.begin(catalog.mountpoint + b"/\0catalogs", iter(steps), Window(LARGEST_BYTES))
+            self.begin(b"\0\0" + catalog.mountpoint, iter(steps), Window(LARGEST_BYTES))
 
     def begin(self, name: bytes, steps: Iterator[Step], window: Window) -> None:
         """Begin a run; one of the same name ends."""
@@ -129,14 +142,21 @@ class Ahead:
     def _fetch_some(self) -> bool:
         """Take the next steps of the run that was begun last and has room; False when there are none."""
         with self._planning:
+            unloaded, self._unloaded = self._unloaded, None
             while self._misses:
                 self._follow(self._misses.popleft())
             found = self._next_steps()
-        if found is None:
+        if found is None and unloaded is None:
             return False
         self._crew.wake()  # another one may find more to do
-        self._gatherer.gather(*found)
+        if unloaded is not None:
+            self._profiles.load(unloaded)
+        if found is not None:
+            self._gatherer.gather(*found)
         return True
+
+    def _begin_profile(self, profile: Profile) -> None:
+        self.begin(b"\0" + profile.label.encode(), profile_steps(profile), Window(LARGEST_BYTES))
 
     def _next_steps(self) -> tuple[Run, Sequence[Step]] | None:
         with self._lock:

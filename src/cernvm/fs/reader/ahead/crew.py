@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 LOOK_EVERY_S = 3.0
 IDLE_S = 10.0
+CLOSING_S = 0.5
 
 
 class Crew:
@@ -47,10 +48,13 @@ class Crew:
                 threading.Thread(target=self._run, name="ahead", daemon=True).start()
 
     def close(self) -> None:
-        """Begin no more work; what is under way ends by itself."""
+        """Begin no more work, and wait a moment for what is under way; if it takes longer, it ends by itself."""
+        ends_at_s = time.monotonic() + CLOSING_S
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+            while self._started and (left_s := ends_at_s - time.monotonic()) > 0:
+                self._changed.wait(left_s)
 
     def _run(self) -> None:
         busy_at_s = time.monotonic()
@@ -68,6 +72,8 @@ class Crew:
                     break
         with self._changed:
             self._started -= 1
+            if self._is_closed:
+                self._changed.notify_all()
 
     def _wait(self, calls: int) -> bool:
         """Wait for a call after `calls`; False when none came."""
