@@ -109,6 +109,8 @@ def _open(
 def _opendir(
     _operations: Operations, agreement: Agreement, _request: Request, _patience: Patience
 ) -> Answer:
+    if agreement.validity is FLEETING:
+        return Answer(pack_open(0, 0))
     if agreement.flags & InitFlag.NO_OPENDIR_SUPPORT:
         raise OSError(errno.ENOSYS, "open directories have no state")
     return Answer(pack_open(0, OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR))

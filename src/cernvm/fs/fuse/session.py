@@ -12,13 +12,13 @@ import logging
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from cernvm.core.clock import Deadline
 from cernvm.core.log import fields
-from cernvm.fs.fuse.answers import Agreement, Answer, answer
+from cernvm.fs.fuse.answers import FLEETING, Agreement, Answer, answer
 from cernvm.fs.fuse.in_hand import RequestsInHand
 from cernvm.fs.fuse.negotiate import EPOCH_MINOR, MAX_WRITE_BYTES, agree
 from cernvm.fs.fuse.notify import Notifier
@@ -107,6 +107,19 @@ class Session:
         self._is_leaving = False
         self._has_left = False
         self.heritage: Heritage | None = None
+        self._admit: Callable[[Request, Patience], None] | None = None
+
+    def guard(
+        self, admit: Callable[[Request, Patience], None] | None, *, may_remember: bool
+    ) -> None:
+        """Have `admit` decide before each answer, once the session has begun; None admits all.
+
+        It raises what the caller shall see, or `MustWaitError`. Unless the kernel `may_remember`, it learns nothing by
+        which it would answer by itself from here on.
+        """
+        self._admit = admit
+        if not may_remember:
+            self._agreement = replace(self._agreement, validity=FLEETING)
 
     def serve(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Answer requests until the mount is gone; `ready` is called once the kernel has agreed to talk.
@@ -264,6 +277,8 @@ class Session:
 
     def _answer(self, request: Request, patience: Patience) -> None:
         try:
+            if self._admit is not None:
+                self._admit(request, patience)
             reply = answer(self._operations, self._agreement, request, patience)
         except MustWaitError:
             raise

@@ -18,6 +18,7 @@ from cernvm.core.process import Record, describe_process
 from cernvm.fs.cache import Breadcrumb
 from cernvm.fs.client import Client
 from cernvm.fs.fuse import Notifier, OpenLedger, Session, Validity, detach, mount_at
+from cernvm.fs.mount.authorization import Authorizer
 from cernvm.fs.mount.control import ControlServer, Question
 from cernvm.fs.mount.explanation import why_row
 from cernvm.fs.mount.follow import Follower
@@ -89,6 +90,8 @@ class Service:
             opened=self._belongings.opened if self._belongings else None,
             may_be_resumed=bool(successor),
         )
+        self._authorizer = Authorizer(client.view, settings.authorization)
+        client.repository.objects.credentials = self._authorizer.credentials
         self.record = self._described(None)
         self._is_in_office = False
 
@@ -119,6 +122,7 @@ class Service:
             if self._office:
                 self._office.enter(self._estate())
                 self._is_in_office = self.record.holder is not None
+            self._guard()
             self._follower.start(invalidating=self._generation > 1)
             revision = self._client.view.revision
             point = str(self._settings.point)
@@ -142,6 +146,7 @@ class Service:
                 if self._generation == 1:
                     raise
                 log.warning("control.unavailable", extra=fields(error=str(error)))
+            stack.callback(self._authorizer.close)
             stack.callback(self._follower.stop)
             stack.enter_context(talk_server(inspection))
             if heritage:
@@ -168,7 +173,16 @@ class Service:
         with suppress(OSError):
             os.statvfs(self._settings.point)
 
+    def _guard(self) -> None:
+        """A new revision may be protected, or not any more."""
+        authorizer = self._authorizer
+        self._session.guard(
+            authorizer.admit if authorizer.is_needed else None,
+            may_remember=not authorizer.membership,
+        )
+
     def _bequeath(self) -> None:
+        self._guard()
         if self._office and self._session.heritage:
             self._office.keep(self._estate())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from cernvm.core.config import build, plain
 from cernvm.fs.client import ClientSettings
 from cernvm.fs.fuse import KernelSettings
+from cernvm.fs.mount.authorization import AuthorizationSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class MountSettings:
     run: Path
     kernel: KernelSettings = field(default_factory=KernelSettings)
     talk: Path | None = None
+    authorization: AuthorizationSettings = field(default_factory=AuthorizationSettings)
     is_held: bool = True
 
     @property

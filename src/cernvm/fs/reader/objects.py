@@ -16,7 +16,7 @@ from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.reader.drafts import SMALL_BYTES, SmallObject, VerifiedDraft, content_of
 from cernvm.fs.reader.larder import Larder, Origin, Ration
 from cernvm.fs.reader.trace import Trace
-from cernvm.net import Attempt, Fetcher, Sink, Urgency
+from cernvm.net import Attempt, Credentials, Fetcher, Sink, Urgency
 
 MAX_STOCKED = 4096
 # A single request takes its round trip, and then some: what comes ahead must come within this to be waited for.
@@ -39,6 +39,8 @@ class ObjectSource:
         self._stocked: OrderedDict[str, tuple[Origin, int]] = OrderedDict()
         self._lock = threading.Lock()
         self.rank = Rank.REGULAR
+        # What proves to servers that whoever asks in this thread may read; of protected repositories.
+        self.credentials: Callable[[], Credentials | None] = lambda: None
         # Whoever wants to know that an object is read, by its raw digest; profiles do.
         self.watched: dict[bytes, Callable[[], None]] = {}
 
@@ -273,6 +275,7 @@ class ObjectSource:
                 deadline=deadline,
                 on_attempt=attempts.append,
                 urgency=Urgency.BACKGROUND if ahead else Urgency.FOREGROUND,
+                credentials=self.credentials(),
             )
         finally:
             if not ahead and (len(attempts) != 1 or attempts[0].error):
