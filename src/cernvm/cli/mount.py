@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cernvm.cli.completion import complete_name
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
+from cernvm.cli.reading import FOLDER, mounting_options
 from cernvm.core import log
 from cernvm.core.errors import CvmError, InvalidInputError, NotFoundError
-from cernvm.core.home import Home, check_repository_name
-from cernvm.core.process import read_record
-from cernvm.fs.cache import CacheSettings
-from cernvm.fs.client import ClientSettings
-from cernvm.fs.fuse import KernelSettings
+from cernvm.fs.api import Wanted, locate_mount
+from cernvm.fs.fuse.settings import OPENINGS
 from cernvm.fs.mount import (
     LiveMount,
     MountRecord,
@@ -33,63 +36,37 @@ from cernvm.fs.mount import (
     take_over,
     unmount,
 )
-from cernvm.fs.reader import ReaderSettings
-from cernvm.fs.vfs import ViewSettings
-from cernvm.net import NetSettings
+from cernvm.fs.mount.systemd_unit import systemd_unit
 
-_FOLDER = click.Path(path_type=Path)
 _RUN_CVM = "from cernvm.cli.main import main; main()"
 _LISTING_DEADLINE_S = 1.0
+_STARTED_AT_ONCE = 8
 
 
 @click.command(
     epilog="Example: cvm mount sft.cernvm.test /mnt/sft     What is mounted: cvm mount",
 )
-@click.argument("name", required=False)
-@click.argument("mountpoint", required=False, type=_FOLDER)
-@click.option("--url", default="", metavar="'URL;URL'", help="Its servers, in order.")
-@click.option(
-    "--public-key",
-    "public_keys",
-    multiple=True,
-    type=_FOLDER,
-    metavar="FILE",
-    help="A master key that may vouch for it; may be repeated.",
-)
-@click.option(
-    "--proxy",
-    default="DIRECT",
-    metavar="CHAIN",
-    help="Proxies, as in 'http://p1:3128|http://p2:3128;DIRECT'.",
-)
-@click.option("--cache", type=_FOLDER, metavar="DIR", help="[default: $CVM_HOME/cache]")
-@click.option(
-    "--quota-mb",
-    type=click.IntRange(min=1),
-    default=4000,
-    show_default=True,
-    help="The most that the cache may hold.",
-)
-@click.option(
-    "--variable",
-    "variables",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Fills in variant symlinks; may be repeated.",
-)
+@click.argument("name", required=False, shell_complete=complete_name)
+@click.argument("mountpoint", required=False, type=FOLDER)
+@click.option("--all", "is_all", is_flag=True, help="Mount what /etc/cvmfs lists.")
+@mounting_options
 @click.option(
     "--reader-deadline",
     "reader_deadline_s",
     type=click.FloatRange(min=0.1),
-    default=30.0,
-    show_default=True,
     metavar="SECONDS",
-    help="When a reader gets an error instead of data.",
+    help="When a reader gets an error instead of data.  [default: 30]",
+)
+@click.option(
+    "--opening",
+    type=click.Choice(OPENINGS),
+    help="How the kernel opens files.  [default: auto]",
 )
 @click.option("--foreground", is_flag=True, help="Serve in this process, until Ctrl-C.")
 @click.option(
     "--holder/--no-holder", "is_held", default=True, help="Outlive the process that serves."
 )
+@click.option("--systemd-unit", "as_unit", is_flag=True, help="Print a unit that does all this.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--take-over", "taking_over", is_flag=True, hidden=True)
 @json_option
@@ -99,23 +76,21 @@ def mount(
     *,
     name: str | None,
     mountpoint: Path | None,
-    url: str,
-    public_keys: tuple[Path, ...],
-    proxy: str,
-    cache: Path | None,
-    quota_mb: int,
-    variables: tuple[str, ...],
-    reader_deadline_s: float,
+    is_all: bool,
+    wanted: Wanted,
+    reader_deadline_s: float | None,
+    opening: str | None,
     foreground: bool,
     is_held: bool,
+    as_unit: bool,
     ready_fd: int | None,
     taking_over: bool,
     as_json: bool,
 ) -> None:
     """Show the repository NAME at the folder MOUNTPOINT; without arguments, list what is mounted.
 
-    Returns when the mount answers. Of a repository made here (cvm repo create) the key is known, and the server while
-    cvm repo serve runs.
+    Returns when the mount answers. Without MOUNTPOINT it is /cvmfs/NAME. Servers and keys are those that are named
+    here, else those of a repository made here (while cvm repo serve runs), else those of /etc/cvmfs.
     """
     if ready_fd is not None:
         _serve_detached(ready_fd, edge)
@@ -123,40 +98,109 @@ def mount(
     if taking_over:
         _take_over(edge)
         return
-    if name is None:
+
+    def settings_of(repository: str, point: Path | None) -> MountSettings:
+        settings = locate_mount(repository, edge.home, wanted, point=point, environment=os.environ)
+        kernel: dict[str, Any] = {"reader_deadline_s": reader_deadline_s, "opening": opening}
+        given = {key: value for key, value in kernel.items() if value is not None}
+        return replace(
+            settings,
+            kernel=replace(settings.kernel, **given),
+            is_held=is_held,
+        )
+
+    if is_all and name is not None:
+        raise InvalidInputError("either one repository or all", advice="leave out NAME or --all")
+    if as_unit and (is_all or name is not None):
+        click.echo(_unit(edge, name, None if name is None else settings_of(name, mountpoint).point))
+    elif is_all:
+        _mount_all(edge, lambda listed: settings_of(listed, None), as_json=as_json)
+    elif name is None:
         _list_mounts(edge, as_json=as_json)
-        return
-    check_repository_name(name)
-    if mountpoint is None:
-        raise InvalidInputError("a mount needs a folder", advice=f"cvm mount {name} /mnt/{name}")
-    settings = MountSettings(
-        ClientSettings(
-            name,
-            NetSettings(url or _known_server(edge.home, name), proxy),
-            CacheSettings((cache or edge.home.cache).absolute(), quota_mb * 1_000_000),
-            ReaderSettings(
-                tuple(key.absolute() for key in public_keys) or _known_keys(edge.home, name)
-            ),
-            ViewSettings(dict(_pair(variable) for variable in variables)),
-        ),
-        resolve_point(mountpoint),
-        edge.home.run,
-        KernelSettings(reader_deadline_s),
-        is_held=is_held,
-    )
-    if foreground:
-        mount_repository(settings, ready=lambda live: _tell(_row(live), as_json=as_json))
     else:
-        _tell(_start(settings, edge), as_json=as_json)
+        settings = settings_of(name, None if mountpoint is None else resolve_point(mountpoint))
+        if mountpoint is None:
+            _make_point(settings.point)
+        if foreground:
+            mount_repository(settings, ready=lambda live: _tell(_row(live), as_json=as_json))
+        else:
+            _tell(_start(settings, edge), as_json=as_json)
 
 
 @click.command(epilog="Example: cvm umount /mnt/sft")
-@click.argument("mountpoint", type=_FOLDER)
+@click.argument("mountpoint", required=False, type=FOLDER)
+@click.option("--all", "is_all", is_flag=True, help="All that cvm mount lists.")
 @click.option("--force", is_flag=True, help="Also while it is in use: its readers get errors.")
 @click.pass_obj
-def umount(edge: Edge, *, mountpoint: Path, force: bool) -> None:
+def umount(edge: Edge, *, mountpoint: Path | None, is_all: bool, force: bool) -> None:
     """Unmount the repository at MOUNTPOINT and end the process that served it."""
-    unmount(resolve_point(mountpoint), edge.home.run, force=force)
+    if is_all == (mountpoint is not None):
+        raise InvalidInputError("name what to unmount", advice="cvm umount MOUNTPOINT, or --all")
+    if mountpoint is not None:
+        unmount(resolve_point(mountpoint), edge.home.run, force=force)
+        return
+    failed: CvmError | None = None
+    for record in recorded_mounts(edge.home.run):
+        try:
+            unmount(record.point, edge.home.run, force=force)
+        except CvmError as error:
+            click.echo(f"cvm: {record.repository}: {error.what}", err=True)
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+def _mount_all(edge: Edge, settings_of: Callable[[str], MountSettings], *, as_json: bool) -> None:
+    """Mount every configured repository that is not; one that fails keeps no other from being mounted."""
+    from cernvm.fs.parameters import configured_names  # noqa: PLC0415  # not for a single mount
+
+    live = {record.point for record in recorded_mounts(edge.home.run) if record.process.is_alive}
+
+    def mount_one(name: str) -> dict[str, Any]:
+        try:
+            settings = settings_of(name)
+            if settings.point in live:
+                return {"repository": name, "mountpoint": str(settings.point), "state": "mounted"}
+            _make_point(settings.point)
+            return {**_start(settings, edge), "state": "mounted"}
+        except CvmError as error:
+            return {"repository": name, "state": error.what, "error": error}
+
+    names = configured_names(environment=os.environ)
+    if not names:
+        raise NotFoundError(
+            "repository listed in", "/etc/cvmfs", advice="set CVMFS_REPOSITORIES there"
+        )
+    with ThreadPoolExecutor(_STARTED_AT_ONCE) as pool:
+        rows = list(pool.map(mount_one, names))
+    errors = [row.pop("error") for row in rows if "error" in row]
+    columns = ("repository", "mountpoint", "revision", "state")
+    print_rows(rows, columns=columns, as_json=as_json, headers=edge.headers)
+    if errors:
+        raise errors[0]
+
+
+def _make_point(point: Path) -> None:
+    """The folder of a mount that was given none, which is nobody's but ours."""
+    with suppress(OSError):  # mounting says it better
+        point.mkdir(parents=True, exist_ok=True)
+
+
+def _unit(edge: Edge, name: str | None, point: Path | None) -> str:
+    """A unit that runs this very command, but for the option that asks for the unit."""
+    program = str(Path(sys.executable).parent / "cvm")
+    said = sys.argv[sys.argv.index("mount") + 1 :]
+    start = [program, "mount", *(word for word in said if word != "--systemd-unit")]
+    stop = [program, "umount", "--force", "--all" if point is None else str(point)]
+    title = f"CernVM-FS repository {name}" if name else "CernVM-FS repositories"
+    return systemd_unit(
+        start,
+        stop,
+        description=title,
+        home=edge.home.path,
+        folder=Path.cwd(),
+        is_root=os.geteuid() == 0,
+    ).rstrip()
 
 
 def _start(settings: MountSettings, edge: Edge) -> dict[str, Any]:
@@ -245,31 +289,3 @@ def _mount_row(record: MountRecord) -> dict[str, Any]:
         return {**row, "state": f"silent: {error.what}"}
     known = {key: value for key, value in status.items() if key != "point"}
     return {**row, "state": "mounted", **known}
-
-
-def _known_server(home: Home, name: str) -> str:
-    """The URL under which `cvm repo serve` exports the repository now."""
-    server = read_record(home.run / "repo.json")
-    if server is None or not server.is_alive or not server.address:
-        raise NotFoundError(
-            "server known for", name, advice="name one with --url, or start: cvm repo serve"
-        )
-    return f"http://{server.address}/cvmfs/{name}"
-
-
-def _known_keys(home: Home, name: str) -> tuple[Path, ...]:
-    from cernvm.fs.publish.repository import read_repository  # noqa: PLC0415  # not for a plain client
-
-    try:
-        return (read_repository(home, name).keys.public,)
-    except NotFoundError:
-        raise NotFoundError(
-            "public key known for", name, advice="name its file with --public-key"
-        ) from None
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise InvalidInputError(f"{text!r} is no variable", advice="write NAME=VALUE")
-    return name, value
