@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cernvm.core.home import ensure_folder, write_atomically
-from cernvm.core.process import Record, read_record, record_process
+from cernvm.core.process import Record, describe_process, read_record
 
 _FOLDER = "mounts"
 _ID_DIGITS = 16
@@ -50,7 +51,9 @@ def record_mount(
 ) -> MountRecord:
     """Write the record of a mount that this process serves."""
     path = record_path(run, point)
-    process = record_process(path, f"mount {repository}", address=str(socket_path(run, point)))
+    process = describe_process(
+        os.getpid(), f"mount {repository}", address=str(socket_path(run, point))
+    )
     record = MountRecord(repository, point, device, process, holder)
     row = {**asdict(process), "repository": repository, "point": str(point), "device": device}
     if holder is not None:
