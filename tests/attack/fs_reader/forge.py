@@ -13,11 +13,22 @@ from cernvm.core.clock import Deadline, FakeClock
 from cernvm.core.digest import Algorithm
 from cernvm.fs.cache import MemoryBreadcrumbs, MemoryCache
 from cernvm.fs.format import catalog as rows
-from cernvm.fs.format.compress import deflate
+from cernvm.fs.format.compress import Compression, deflate
 from cernvm.fs.format.entry import Entry, EntryFlag
 from cernvm.fs.format.letter import Letter, format_letter, letter_digest
 from cernvm.fs.format.manifest import Manifest, format_manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind, object_path
+from cernvm.fs.format.pack import Pack, PackedObject, format_pack
+from cernvm.fs.format.pack_table import (
+    CREATE_PACKS,
+    CREATE_PROFILES,
+    INSERT_PACK,
+    INSERT_PROFILE,
+    PACKED_REVISION,
+    PackedStretch,
+    format_stretch,
+)
+from cernvm.fs.format.profile import format_profile
 from cernvm.fs.format.signature import (
     CryptographyVerifier,
     create_certificate,
@@ -109,6 +120,40 @@ class Forge:
     def file(self, name, content, **more):
         """The entry of a file whose object is stored."""
         return entry(name, size=len(content), digest=self.store(content), **more)
+
+    def packed(self, maker, *stretches):
+        """Let a catalog name packs of stretches, each a list of (path, content) in packing order; returns the packs.
+
+        Of a third value in place of the content, the pack holds that instead: it lies.
+        """
+        packs = []
+        for files in stretches:
+            objects = []
+            for _, content, *lie in files:
+                stored = deflate(content)
+                digest = SHA1.digest(stored)
+                held = deflate(lie[0]) if lie else stored
+                packed = PackedObject(digest, ObjectKind.PLAIN, Compression.ZLIB, len(held), 4096)
+                objects.append((packed, held))
+            data = format_pack(objects)
+            digest = SHA1.digest(data)
+            self.documents[object_path(digest, ObjectKind.PACK)] = data
+            pack = Pack(digest, len(data), len(objects))
+            packs.append(pack)
+            row = format_stretch(PackedStretch(files[0][0], files[-1][0], pack))
+            maker.spoil.append((INSERT_PACK, row))
+        maker.spoil.insert(0, CREATE_PACKS)
+        maker.spoil.append(f"INSERT INTO properties VALUES ('{PACKED_REVISION}', '1')")
+        return packs
+
+    def profiled(self, maker, profile):
+        """Let the root catalog name a profile."""
+        stored = deflate(format_profile(profile))
+        digest = SHA1.digest(stored)
+        self.documents[object_path(digest, ObjectKind.PROFILE)] = stored
+        maker.spoil.insert(0, CREATE_PROFILES)
+        maker.spoil.append((INSERT_PROFILE, (profile.label, str(digest))))
+        maker.spoil.append(f"INSERT OR IGNORE INTO properties VALUES ('{PACKED_REVISION}', '1')")
 
     def catalog(self, maker):
         """Store a catalog; returns its digest."""
@@ -220,16 +265,19 @@ class Client:
         self.exchange = MemoryExchange(dict(zip(hosts, documents, strict=True)))
         self.chain = Chain(tuple(hosts))
         self.keys = [public(MASTER_KEY)] if keys is None else keys
+        self.ahead = None
+        self.repository = None
 
     def mount(self, seconds=20):
         """Open the repository as a file system."""
-        repository = open_repository(
+        self.repository = repository = open_repository(
             self.name,
             fetcher=ChainFetcher(self.chain, self.exchange, clock=self.clock),
             cache=self.cache,
             breadcrumbs=self.breadcrumbs,
             master_keys=self.keys,
             clock=self.clock,
+            ahead=self.ahead,
             deadline=self.deadline(seconds),
         )
         return View(repository, variables={})

@@ -19,6 +19,8 @@ from cernvm.fs.cache import Cache, Content, ContentKey
 from cernvm.fs.format import catalog as rows
 from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
 from cernvm.fs.format.pack_table import (
+    MAX_PACKS,
+    MAX_PROFILES,
     PACKS_TABLE,
     PROFILES_TABLE,
     SELECT_PACKED_REVISION,
@@ -136,14 +138,14 @@ class Catalog:
         with self._format_errors():
             if PACKS_TABLE not in self._packing():
                 return None
-            return parse_pack_table(self._select(SELECT_PACKS))
+            return parse_pack_table(self._select(f"{SELECT_PACKS} LIMIT {MAX_PACKS + 1}"))
 
     def profiles(self) -> Mapping[str, Digest]:
         """The profiles of the repository, by label; none of another revision."""
         with self._format_errors():
             if PROFILES_TABLE not in self._packing():
                 return {}
-            return parse_profile_rows(self._select(SELECT_PROFILES))
+            return parse_profile_rows(self._select(f"{SELECT_PROFILES} LIMIT {MAX_PROFILES + 1}"))
 
     def statistics(self) -> Statistics:
         """The counters of this catalog and of all below it."""

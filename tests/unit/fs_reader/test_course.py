@@ -1,0 +1,112 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cernvm.core.digest import Algorithm
+from cernvm.fs.cache import ContentKey
+from cernvm.fs.format.objects import ObjectKind
+from cernvm.fs.format.pack import Pack
+from cernvm.fs.reader.ahead.course import Folder, Stop, Wanted, WantedPack, course
+from cernvm.fs.reader.ahead.tally import Way
+
+NAMES = [bytes([letter]) for letter in b"abcdef"]
+
+
+def key_of(path):
+    return ContentKey(Algorithm.SHA1.digest(path))
+
+
+def file_at(path):
+    wanted = Wanted(Way.DIRECTORY, key_of(path), ObjectKind.PLAIN, 10)
+    return Stop(path.rpartition(b"/")[2], is_directory=False, is_file=True, wanted=(wanted,))
+
+
+trees = st.recursive(
+    st.none(),
+    lambda below: st.dictionaries(st.sampled_from(NAMES), below, max_size=4),
+    max_leaves=30,
+).filter(lambda tree: tree is not None)
+
+
+def folders_of(tree, path=b""):
+    """Each directory of a tree (name -> None for a file, else a directory) by its path."""
+    stops = []
+    found = {}
+    for name, below in tree.items():
+        child = path + b"/" + name
+        if below is None:
+            stops.append(file_at(child))
+        else:
+            stops.append(Stop(name, is_directory=True))
+            found |= folders_of(below, child)
+    return {path: Folder(stops), **found}
+
+
+def walk(folders, path=b""):
+    """The files in the order in which a walk meets them."""
+    for stop in folders[path].stops:
+        child = path + b"/" + stop.name
+        yield from walk(folders, child) if stop.is_directory else [child]
+
+
+@given(trees, st.data())
+def test_a_walk_finds_all_that_comes_next_in_its_own_order(tree, data):
+    folders = folders_of(tree)
+    files = list(walk(folders))
+    if not files:
+        return
+    start = data.draw(st.sampled_from(files))
+
+    keys = [step.key for step in course(start, folders.get)]
+
+    seen = list(dict.fromkeys(keys))
+    after = [key_of(path) for path in files[files.index(start) + 1 :]]
+    assert [key for key in seen if key in set(after)] == after
+
+
+@given(trees, st.data())
+def test_without_a_walk_the_course_is_the_directory_and_no_more(tree, data):
+    folders = folders_of(tree)
+    files = list(walk(folders))
+    if not files:
+        return
+    start = data.draw(st.sampled_from(files))
+    folder = start.rpartition(b"/")[0]
+
+    keys = [step.key for step in course(start, folders.get, goes_on=False)]
+
+    own = [key_of(folder + b"/" + stop.name) for stop in folders[folder].stops if stop.is_file]
+    assert sorted(keys, key=str) == sorted(own, key=str)
+
+
+def test_a_directory_that_is_not_at_hand_is_passed_by():
+    folders = folders_of({b"a": None, b"b": {b"c": None}, b"d": None})
+    del folders[b"/b"]
+
+    keys = [step.key for step in course(b"/a", folders.get)]
+
+    assert keys == [key_of(b"/d"), key_of(b"/a")]
+
+
+def test_packs_come_before_the_large_files_of_their_directory():
+    pack = Pack(Algorithm.SHA1.digest(b"pack"), 100, 3)
+    folders = {b"": Folder([file_at(b"/large")], [pack])}
+
+    steps = list(course(b"/small", folders.get))
+
+    assert steps[0] == WantedPack(Way.PACK, pack)
+    assert [step.key for step in steps[1:]] == [key_of(b"/large")]
+
+
+def test_a_course_is_made_as_it_is_followed():
+    looked = []
+    folders = folders_of({b"a": None, **{b"d%d" % n: {b"f": None} for n in range(50)}})
+
+    def survey(path):
+        looked.append(path)
+        return folders[path]
+
+    list(itertools.islice(course(b"/a", survey), 3))
+
+    assert len(looked) <= 5
