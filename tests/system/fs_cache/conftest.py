@@ -17,8 +17,12 @@ from system.fs_cache.conftest import key, data
 folder, first, count, quota = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 cache = DiskCache(folder, quota_bytes=quota)
 for number in range(first, first + count):
-    draft = cache.draft(key(number))
     content = data(number)
+    if "small" in sys.argv:
+        cache.put_small(key(number), content)
+        print(number, flush=True)
+        continue
+    draft = cache.draft(key(number))
     for at in range(0, len(content), 4096):
         draft.write(content[at:at + 4096])
     draft.commit()
@@ -46,9 +50,16 @@ def fill(tmp_path):
 
     started = []
 
-    def start(folder, *, first=0, count=1_000_000, quota=10**9, hold=False):
+    def start(folder, *, first=0, count=1_000_000, quota=10**9, hold=False, small=False):
         script = FILL.format(tests=str(Path(__file__).parents[2]))
-        arguments = [str(folder), str(first), str(count), str(quota), *(["hold"] if hold else [])]
+        arguments = [
+            str(folder),
+            str(first),
+            str(count),
+            str(quota),
+            *["hold"] * hold,
+            *["small"] * small,
+        ]
         process = subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             stdin=subprocess.PIPE,

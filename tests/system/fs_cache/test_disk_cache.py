@@ -181,7 +181,7 @@ def test_a_file_that_lost_bytes_is_removed_after_a_crash(tmp_path, fill):
     put(cache, 2)
     cache.close()
     (folder / key(1).name).write_bytes(b"short")
-    _leave_as_if_killed(folder)
+    leave_as_if_killed(folder)
 
     assert_right(folder, [2])
     cache = opened(folder)
@@ -197,13 +197,13 @@ def test_after_a_loss_of_power_files_without_a_row_are_distrusted(tmp_path):
     unknown = folder / key(2).name
     unknown.parent.mkdir(exist_ok=True)
     unknown.write_bytes(bytes(len(data(2))))
-    _leave_as_if_killed(folder, boot_id=b"an earlier boot")
+    leave_as_if_killed(folder, boot_id=b"an earlier boot")
 
     assert_right(folder, [1])
     assert not unknown.exists()
 
 
-def _leave_as_if_killed(folder, boot_id=None):
+def leave_as_if_killed(folder, boot_id=None):
     from cernvm.fs.cache.owners import _boot_id
 
     (folder / "owners/feedface").write_bytes(_boot_id() if boot_id is None else boot_id)

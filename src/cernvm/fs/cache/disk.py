@@ -37,6 +37,7 @@ from cernvm.fs.cache.quota import Limits, limits
 
 SETTLE_EVERY_S = 5.0
 LIMIT_HOLDS_S = 0.5
+LIMIT_MARGIN_BYTES = 32_000_000
 MAX_HELD = 256
 
 _STALE = (errno.ELOOP, errno.EMEDIUMTYPE, errno.ENXIO, errno.EACCES)
@@ -97,6 +98,8 @@ class DiskCache:
             held = self._held.get(name)
             if held is not None:
                 self._held.move_to_end(name)
+            else:
+                held = self._live.get(name)
         if held is None:
             held = self._open_file(name)
         if held is not None:
@@ -322,8 +325,10 @@ class DiskCache:
 
     def _keep_within_limits(self, more_bytes: int = 0) -> None:
         used_bytes = self._used_bytes()
-        if time.monotonic() >= self._limit_ends:
-            # What this process writes moves from free to used, so the sum holds until others write.
+        is_close = used_bytes > self._limit_bytes - LIMIT_MARGIN_BYTES
+        is_by_partition = self._limit_bytes != self._quota_bytes
+        if time.monotonic() >= self._limit_ends or (is_close and is_by_partition):
+            # What this process writes moves from free to used, so the sum nearly holds until others write.
             self._limit_ends = time.monotonic() + LIMIT_HOLDS_S
             with suppress(OSError):
                 self._limit_bytes = self._limits(used_bytes).limit_bytes

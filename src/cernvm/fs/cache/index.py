@@ -6,10 +6,11 @@ Source: docs/formats/cache.md, "Index".
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +25,14 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 # `turn` rises with each use; a larger one means used later. A pin belongs to an owner, whose death ends it; so do the
 # bytes of files that lost their names while the owner reads them. Triggers keep the sum, which is asked for often.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS objects (name TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, rank INTEGER NOT NULL,
-    turn INTEGER NOT NULL, checksum BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (name TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL CHECK (size_bytes >= 0),
+    rank INTEGER NOT NULL CHECK (rank IN (0, 1, 2)), turn INTEGER NOT NULL, checksum BLOB) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS objects_by_turn ON objects (rank, turn, size_bytes);
-CREATE TABLE IF NOT EXISTS pins (owner TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (owner, name)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ghosts (owner TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS totals (one INTEGER PRIMARY KEY CHECK (one = 1), used_bytes INTEGER, turn INTEGER);
+CREATE TABLE IF NOT EXISTS pins (owner TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (owner, name))
+    STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ghosts (owner TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (one INTEGER PRIMARY KEY CHECK (one = 1), used_bytes INTEGER NOT NULL,
+    turn INTEGER NOT NULL) STRICT;
 INSERT OR IGNORE INTO totals VALUES (1, 0, 0);
 CREATE TRIGGER IF NOT EXISTS objects_added AFTER INSERT ON objects BEGIN
     UPDATE totals SET used_bytes = used_bytes + new.size_bytes; END;
@@ -109,8 +112,14 @@ class Settled:
     evicted: int
 
 
+class _Unexpected(sqlite3.DatabaseError):
+    """A database of another program, or of another version of this one."""
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file is no good any more, rather than busy, full or out of reach just now."""
+    if isinstance(error, _Unexpected):
+        return True
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
     return code in _DAMAGE
 
@@ -135,8 +144,9 @@ class Index:
             known = self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
             self.is_new = known is None
             self._connection.executescript(_SCHEMA)
+            if _schema_of(self._connection) != _expected_schema():
+                raise _Unexpected
             self._connection.execute(f"{_OLDEST} LIMIT 1", (0,)).fetchall()
-            self._connection.execute("SELECT checksum FROM objects LIMIT 1").fetchall()
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except sqlite3.Error:
             self._connection.close()
@@ -336,6 +346,12 @@ class Index:
             )
             return doubtful
 
+    def recount(self) -> None:
+        """Sum up the sizes anew, in case that something other than this program has changed them."""
+        with self._transaction() as connection:
+            sizes = "SELECT COALESCE(SUM(size_bytes), 0) FROM objects"
+            connection.execute(f"UPDATE totals SET used_bytes = ({sizes})")  # noqa: S608
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
@@ -351,3 +367,16 @@ class Index:
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    # the tables that ANALYZE makes are none of ours
+    found = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%' ORDER BY name"
+    return connection.execute(found).fetchall()
+
+
+@functools.cache
+def _expected_schema() -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _schema_of(connection)

@@ -140,6 +140,7 @@ class OpenIndex:
             self._distrust(
                 self._index.reconcile(subfolder, sizes, trust_unknown=not was_power_lost)
             )
+        self._index.recount()
         if was_power_lost:
             self._distrust(self._rotten(since_s=newest_s - UNSYNCED_S))
 
