@@ -163,7 +163,7 @@ def serve(kind, what, scratch, point):
         serve_floor(int(what), point)
         return
     sys.path.insert(0, str(ROOT / "tests"))
-    from attack.fs_reader.forge import SHA1, CatalogMaker, Client, Forge, directory, entry  # noqa: PLC0415, I001
+    from attack.fs_reader.forge import SHA1, CatalogMaker, Client, Forge, directory, entry  # noqa: PLC0415
     from cernvm.fs.cache import DiskCache  # noqa: PLC0415
     from cernvm.fs.format.compress import Compression  # noqa: PLC0415
     from cernvm.fs.fuse import KernelSettings, Session, Validity, attach  # noqa: PLC0415
@@ -209,8 +209,7 @@ def serve(kind, what, scratch, point):
 def serve_floor(count, point):
     """Answers LOOKUP, and INIT, from a dictionary: the least that Python can do."""
     sys.path.insert(0, str(ROOT / "src"))
-    from cernvm.fs.fuse import KernelSettings, attach  # noqa: PLC0415
-    from cernvm.fs.fuse import negotiate, protocol  # noqa: PLC0415
+    from cernvm.fs.fuse import KernelSettings, attach, negotiate, protocol  # noqa: PLC0415
 
     request_head, answer_head = struct.Struct("=IIQQIIIHH"), struct.Struct("=IiQ")
     entry = struct.Struct("=QQQQII6Q10I")
