@@ -74,6 +74,7 @@ def record(
     recorded = record_command(
         repository,
         command,
+        logs=edge.home.log,
         beside=[
             locate_mount(other, edge.home, Wanted(), environment=os.environ) for other in beside
         ],

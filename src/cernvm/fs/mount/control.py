@@ -25,6 +25,7 @@ from cernvm.core.errors import (
     UnavailableError,
 )
 from cernvm.core.log import fields
+from cernvm.fs.mount.talk_client import short_name
 
 QUESTION_LIMIT_BYTES = 64 * 1024
 ANSWER_LIMIT_BYTES = 1024 * 1024
@@ -49,7 +50,8 @@ def ask(
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(deadline_s)
-            channel.connect(str(path))
+            with short_name(path) as name:
+                channel.connect(name)
             channel.sendall(json.dumps(question).encode() + b"\n")
             line = _receive_line(channel, ANSWER_LIMIT_BYTES)
     except TimeoutError:
@@ -73,7 +75,8 @@ class ControlServer:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)
         try:
-            self._listener.bind(str(path))
+            with short_name(path) as name:
+                self._listener.bind(name)
         finally:
             os.umask(mask)
         self._listener.listen(_AT_ONCE)

@@ -1,7 +1,7 @@
 """One command on a mount of its own, cold and without read-ahead, so that every first read can be seen.
 
 The command is a child process in a private namespace, as `cvm exec` makes it. The repository is served from its storage
-by this very process, as it was published last; caches and logs go into a folder that ends with the recording.
+by this very process, as it was published last; its cache is in a folder that ends with the recording.
 """
 
 from __future__ import annotations
@@ -54,11 +54,15 @@ class Recorded:
 
 
 def record_command(
-    repository: Repository, command: Sequence[str], *, beside: Sequence[MountSettings] = ()
+    repository: Repository,
+    command: Sequence[str],
+    *,
+    logs: Path,
+    beside: Sequence[MountSettings] = (),
 ) -> Recorded:
     """Run a command that sees the repository, and those `beside` it, below /cvmfs; returns when it has ended.
 
-    The command has this process's terminal, streams, user and folder.
+    The command has this process's terminal, streams, user and folder; `logs` is the folder of the mounts' log files.
     Errors: `PrerequisiteError` where no mount can be made here, and those of mounting.
     Concurrency: this process must have one thread; afterwards it is the parent of what the command left running.
     """
@@ -73,7 +77,7 @@ def record_command(
         ours, theirs = os.pipe()
         child = os.fork()
         if child == 0:
-            _become([settings, *others], list(command), Path(folder), theirs)
+            _become([settings, *others], list(command), logs, theirs)
         os.close(theirs)
         with _serving(server):
             status = _wait(child, ours)
@@ -92,12 +96,12 @@ def _settings(repository: Repository, port: int, folder: Path, record: Path) -> 
     return MountSettings(client, TOP / repository.name, folder / "run")
 
 
-def _become(mounts: list[MountSettings], command: list[str], folder: Path, channel: int) -> Never:
+def _become(mounts: list[MountSettings], command: list[str], logs: Path, channel: int) -> Never:
     """In the child: nothing may come back from here."""
     try:
         enter_private_namespace()
         show_folders(TOP, [settings.repository for settings in mounts])
-        serve_beside(mounts, folder)
+        serve_beside(mounts, logs)
         # Python ignores these; the command expects them as it would have had them without us.
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
