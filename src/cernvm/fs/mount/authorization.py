@@ -28,7 +28,21 @@ FAILED_S = 5
 PROCESS_KNOWN_S = 1.0
 MAX_REMEMBERED = 10_000
 
-_ALWAYS_ANSWERED = frozenset({Opcode.STATFS, Opcode.RELEASE, Opcode.RELEASEDIR})
+# What tells of names or content; the rest closes things, or is not served at all.
+_GUARDED = frozenset(
+    {
+        Opcode.LOOKUP,
+        Opcode.GETATTR,
+        Opcode.READLINK,
+        Opcode.OPEN,
+        Opcode.READ,
+        Opcode.GETXATTR,
+        Opcode.LISTXATTR,
+        Opcode.OPENDIR,
+        Opcode.READDIR,
+        Opcode.READDIRPLUS,
+    }
+)
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +101,7 @@ class Authorizer:
             if self._view.magic.is_denied(name, request.uid, request.gid):
                 raise PermissionError(errno.EACCES, "a protected attribute")
         membership = self.membership
-        if not membership or request.opcode in _ALWAYS_ANSWERED:
+        if not membership or request.opcode not in _GUARDED:
             return
         if request.opcode == Opcode.GETATTR and request.inode == ROOT_INODE:
             return

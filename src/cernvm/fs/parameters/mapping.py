@@ -12,6 +12,7 @@ from cernvm.core.home import Home, check_repository_name, ensure_folder, write_a
 from cernvm.fs.cache import CacheSettings
 from cernvm.fs.client import ClientSettings
 from cernvm.fs.mount import MountSettings
+from cernvm.fs.mount.authorization import HELPER_FOLDER, AuthorizationSettings
 from cernvm.fs.parameters.documents import FolderDocuments
 from cernvm.fs.parameters.reading import DEFAULT_KEYS_DIR, MOUNT_DIR
 from cernvm.fs.parameters.values import PREFIX, Parameters
@@ -41,7 +42,13 @@ def settings_of(
         _reader(parameters, home),
         _view(parameters, environment or {}),
     )
-    return MountSettings(client, point, home.run)
+    return MountSettings(
+        client,
+        point,
+        home.run,
+        talk=_path(parameters, "CVMFS_TALK_SOCKET"),
+        authorization=_authorization(parameters),
+    )
 
 
 def default_point(parameters: Parameters) -> Path:
@@ -109,6 +116,19 @@ def _key_file(key: bytes, place: str, home: Home) -> Path:
     copy = ensure_folder(home.keys / "configured") / name
     write_atomically(copy, key)
     return copy
+
+
+def _authorization(parameters: Parameters) -> AuthorizationSettings:
+    folder = _path(parameters, "CVMFS_AUTHZ_SEARCH_PATH") or HELPER_FOLDER
+    return AuthorizationSettings(_path(parameters, "CVMFS_AUTHZ_HELPER"), folder)
+
+
+def _path(parameters: Parameters, name: str) -> Path | None:
+    """An absolute path. Errors: `ConfigError`."""
+    text = parameters.text(name)
+    if text and not text.startswith("/"):
+        raise parameters.error(name, f"{text[:80]!r} is no absolute path")
+    return Path(text) if text else None
 
 
 def _view(parameters: Parameters, environment: Mapping[str, str]) -> ViewSettings:
