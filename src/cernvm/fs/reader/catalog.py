@@ -37,6 +37,11 @@ from cernvm.fs.reader.database import open_database
 MAX_QUERY_S = 10.0
 MAX_NESTED = 1_000_000
 _STEPS_BETWEEN_CHECKS = 200_000
+# SQLite keeps some pages: at best those that lead to all others, of which there are few.
+_PART_IN_MEMORY = 16
+_LEAST_PAGES, _MOST_PAGES = 64 * 1024, 2 << 20
+_CONNECTION_BYTES = 128 * 1024
+_REFERENCE_BYTES = 400
 _SOME_CHILDREN = "SELECT 1 FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
 _UNREADABLE = (sqlite3.Error, OverflowError, UnicodeError)
 _REQUIRED_TABLES = {b"catalog", b"chunks", b"nested_catalogs", b"properties", b"statistics"}
@@ -47,6 +52,7 @@ class Catalog:
 
     Shape: `mountpoint` is where its root stands in the repository as it is shown; `prefix` is the path its rows give
     that root: the same, except below a bind mount.
+    Units: `memory_bytes` is about what being attached costs at most.
     Errors: every verb raises `CatalogFormatError`. Concurrency: safe from any thread.
     """
 
@@ -66,13 +72,17 @@ class Catalog:
         self._connection.text_factory = bytes
         self._connection.set_progress_handler(self._limit.has_passed, _STEPS_BETWEEN_CHECKS)
         self._cursor = self._connection.cursor()
+        pages_bytes = min(max(content.size_bytes // _PART_IN_MEMORY, _LEAST_PAGES), _MOST_PAGES)
+        self.memory_bytes = _CONNECTION_BYTES + pages_bytes
         cache.pin(key)
         self._is_pinned = True
         with self._format_errors():
+            self._connection.execute(f"PRAGMA cache_size = -{pages_bytes // 1024}")
             self._check_tables()
             self.properties = rows.parse_properties(self._select(rows.SELECT_PROPERTIES))
             self._check_root()
             self.nested = self._read_nested("nested_catalogs")
+            self.memory_bytes += len(self.nested) * _REFERENCE_BYTES
             self.binds = self._read_nested("bind_mountpoints")
 
     def find(self, path: bytes, key: rows.PathKey | None = None) -> Entry | None:

@@ -20,7 +20,8 @@ from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.trace import CatalogState
 
 MAX_ATTACHED = 200
-MAX_REMEMBERED_FOLDERS = 65_536
+MAX_ATTACHED_BYTES = 32 << 20
+MAX_REMEMBERED_FOLDERS = 16_384
 MAX_CATALOG_BYTES = 1 << 30
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,13 @@ class Tree:
         """The catalogs that are attached now, by their mountpoints."""
         return tuple(catalog for _, catalog in sorted(self._attached.copy().items()))
 
+    def let_go(self) -> None:
+        """Detach all catalogs, because another revision is shown; who still asks has them attached again."""
+        with self._lock:
+            self._attached.clear()
+            self._turns.clear()
+            self._folders.clear()
+
     def chain(self, path: bytes) -> tuple[CatalogState, ...]:
         """The catalogs from the root down to a path's, as far as they are known without the network."""
         states: list[CatalogState] = []
@@ -179,16 +187,19 @@ class Tree:
         return catalog
 
     def _keep(self, catalog: Catalog) -> None:
-        """Keep a catalog attached; of too many, the least recently used goes (its last user closes it)."""
+        """Keep a catalog attached; of too many, the least recently used go (their last user closes them)."""
         with self._lock:
             self._attached[catalog.mountpoint] = catalog
             self._turns[catalog.mountpoint] = next(self._turn)
-            if len(self._attached) > MAX_ATTACHED:
-                # Other threads write turns meanwhile, without this lock: they only read `_attached`.
-                nested = [mountpoint for mountpoint in self._attached if mountpoint]
-                oldest = min(nested, key=lambda mountpoint: self._turns.get(mountpoint, 0))
-                del self._attached[oldest]
-                self._turns.pop(oldest, None)
+            # Other threads write turns meanwhile, without this lock: they only read `_attached`.
+            by_turn = sorted(self._attached, key=lambda mountpoint: self._turns.get(mountpoint, 0))
+            memory_bytes = sum(one.memory_bytes for one in self._attached.values())
+            for mountpoint in by_turn:
+                if len(self._attached) <= MAX_ATTACHED and memory_bytes <= MAX_ATTACHED_BYTES:
+                    break
+                if mountpoint and mountpoint != catalog.mountpoint:
+                    memory_bytes -= self._attached.pop(mountpoint).memory_bytes
+                    self._turns.pop(mountpoint, None)
 
 
 def _mount_towards(catalog: Catalog, path: bytes) -> Mount | None:

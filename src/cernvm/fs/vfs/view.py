@@ -260,8 +260,10 @@ class View:
         newest = self._repository.revision
         if newest is self._revision:
             return False
+        last = self._revision
         with changing():
             self._revision = newest
+        last.tree.let_go()
         return True
 
     def known_names(self) -> Iterator[tuple[int, bytes]]:
