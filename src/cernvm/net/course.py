@@ -45,6 +45,11 @@ class Course:
         self._turns = Turns()
         self._lock = threading.Lock()
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the proxy depends on what is asked for."""
+        return self._rules.shard
+
     def depart(self, path: str, deadline: Deadline) -> Journey:
         """The first step of a request. Errors: as `Roster.chain`."""
         chain = self._roster.chain(deadline)

@@ -108,7 +108,9 @@ class ChainFetcher:
                 ) as answer:
                     if not self._leads_on(answer, terms):
                         return self._take(answer, route, errand, f"{route.host}/{path}")
-                    route, path = next_stop(route, path, answer.headers.get("location", ""))
+                    route, path = next_stop(
+                        route, path, answer.headers.get("location", ""), answer.status
+                    )
         except (TrustError, FormatError) as refusal:
             return _Failure(refusal, Outcome.REFUSED)
         except DeadlineError as stall:
@@ -142,7 +144,8 @@ class ChainFetcher:
         on_attempt: Callable[[Attempt], None] | None,
     ) -> None:
         took_s = self._clock.monotonic() - started_s
-        reason = str(ended.error) if isinstance(ended, _Failure) else ""
+        error = ended.error if isinstance(ended, _Failure) else ended
+        reason = str(error) if isinstance(error, CvmError) else ""
         in_background = errand.terms.in_background
         with self._lock:
             before = self._traffic
@@ -163,17 +166,50 @@ class ChainFetcher:
             on_attempt(Attempt(url, proxy, reason, took_s))
 
     def fetch_many(self, wants: Sequence[Want[T]], *, deadline: Deadline) -> Iterator[T | CvmError]:
-        for want in wants:
-            try:
-                yield self.fetch_into(
-                    want.path,
-                    want.open_sink,
-                    limit_bytes=want.limit_bytes,
-                    deadline=deadline,
-                    urgency=Urgency.BACKGROUND,
-                )
-            except CvmError as error:
-                yield error
+        if not wants:
+            return
+        try:
+            journey = self.course.depart(wants[0].path, deadline)
+        except CvmError as error:
+            yield from (error for _ in wants)
+            return
+        paths = [want.path for want in wants]
+        if self.course.is_sharded:  # they may be kept by different proxies
+            for want in wants:
+                fetched = self._fetch_one(want, deadline)
+                yield fetched
+            return
+        answers = self._exchange.get_many(journey.route, paths, deadline=deadline)
+        terms = Terms(Urgency.BACKGROUND)
+        for want, answer in zip(wants, answers, strict=True):
+            errand = _Errand(want.path, want.open_sink, want.limit_bytes, deadline, terms)
+            started_s = self._clock.monotonic()
+            ended: T | CvmError
+            if isinstance(answer, HostError | DeadlineError):
+                ended = answer
+            else:
+                ended = self._take_ahead(answer, journey.route, errand)
+            self._note(journey, errand, ended, started_s, None)
+            yield ended
+
+    def _take_ahead(self, answer: Answer, route: Route, errand: _Errand[T]) -> T | CvmError:
+        try:
+            taken = self._take(answer, route, errand, f"{route.host}/{errand.path}")
+        except CvmError as error:
+            return error
+        return taken.error if isinstance(taken, _Failure) else taken
+
+    def _fetch_one(self, want: Want[T], deadline: Deadline) -> T | CvmError:
+        try:
+            return self.fetch_into(
+                want.path,
+                want.open_sink,
+                limit_bytes=want.limit_bytes,
+                deadline=deadline,
+                urgency=Urgency.BACKGROUND,
+            )
+        except CvmError as error:
+            return error
 
     @property
     def link(self) -> Link:
@@ -227,7 +263,9 @@ def _blame(broken: HostError, route: Route) -> Outcome:
     if isinstance(cause, FormatError | ssl.SSLError):
         # it would say the same again
         return Outcome.PROXY if route.via_proxy else Outcome.HOST
-    return Outcome.REFUSED if broken.status == 200 else Outcome.BROKEN
+    if broken.status == 0:
+        return Outcome.BROKEN
+    return Outcome.REFUSED if broken.status == 200 else Outcome.HOST
 
 
 def _reason(status: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -62,6 +62,16 @@ class MemoryExchange:
             yield MemoryAnswer(url, 200, _flip(body))
         else:
             yield MemoryAnswer(url, 200, body, is_cut=fault is Fault.CUT).ranged(terms.byte_range)
+
+    def get_many(
+        self, route: Route, paths: Sequence[str], *, deadline: Deadline
+    ) -> Iterator[MemoryAnswer | HostError | DeadlineError]:
+        for path in paths:
+            try:
+                with self.get(route, path, deadline=deadline) as answer:
+                    yield answer
+            except (HostError, DeadlineError) as error:
+                yield error
 
     @property
     def link(self) -> Link:

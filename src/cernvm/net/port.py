@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from cernvm.core.clock import Deadline
-from cernvm.core.errors import CvmError
+from cernvm.core.errors import CvmError, DeadlineError, HostError
 from cernvm.net.failover import Route
 from cernvm.net.link import Link
 from cernvm.net.terms import PLAIN, Credentials, Terms, Urgency
@@ -111,7 +111,7 @@ class Fetcher(Protocol):
         """Counts for whoever watches."""
 
     def close(self) -> None:
-        """Close all connections; the fetcher may still be used."""
+        """Close all connections, those of requests under way when they end; the fetcher may still be used."""
 
 
 class Answer(Protocol):
@@ -139,6 +139,14 @@ class Exchange(Protocol):
 
         Errors: `HostError` with status 0 for a connection that cannot be made or breaks, `DeadlineError` for a host
         that is silent or too slow, long before `deadline` perhaps.
+        """
+
+    def get_many(
+        self, route: Route, paths: Sequence[str], *, deadline: Deadline
+    ) -> Iterator[Answer | HostError | DeadlineError]:
+        """Ask for several in the background: for each path in its order its answer, or why there is none.
+
+        An answer is to be read before the next is asked for; what stops the reading of one does not stop the next.
         """
 
     @property

@@ -14,7 +14,7 @@ MAX_LOCATION_BYTES = 2048
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
-def next_stop(route: Route, path: str, location: str) -> tuple[Route, str]:
+def next_stop(route: Route, path: str, location: str, status: int = 302) -> tuple[Route, str]:
     """The route and the path to which an answer's `location` leads, through the same proxy.
 
     Errors: `HostError` for one that leaves the scheme, carries credentials or is no URL; for the caller are their
@@ -22,7 +22,7 @@ def next_stop(route: Route, path: str, location: str) -> tuple[Route, str]:
     """
     url = f"{route.host}/{path}"
     if len(location) > MAX_LOCATION_BYTES or not _VISIBLE.fullmatch(location):
-        raise HostError(url, "it redirects to what is no URL")
+        raise HostError(url, "it redirects to what is no URL", status=status)
     try:
         parts = urlsplit(urljoin(url, location))
         has_user = parts.username is not None or parts.password is not None
@@ -30,6 +30,7 @@ def next_stop(route: Route, path: str, location: str) -> tuple[Route, str]:
     except ValueError:
         usable, has_user = False, False
     if not usable or has_user or parts.scheme != urlsplit(route.host).scheme:
-        raise HostError(url, "it redirects to another scheme, with a user name, or to no URL")
+        reason = "it redirects to another scheme, with a user name, or to no URL"
+        raise HostError(url, reason, status=status)
     target = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
     return Route(f"{parts.scheme}://{parts.netloc}", route.proxy), target

@@ -165,6 +165,11 @@ class Wire:
         return received
 
     @property
+    def is_open(self) -> bool:
+        """Whether it was connected and not closed since."""
+        return self._sock is not None
+
+    @property
     def has_leftovers(self) -> bool:
         """Whether more came than was asked for."""
         return bool(self._buffer)

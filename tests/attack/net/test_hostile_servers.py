@@ -9,7 +9,7 @@ import pytest
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError, HostError
-from cernvm.net import Chain, ChainFetcher, HttpExchange, Timing, fetch
+from cernvm.net import Chain, ChainFetcher, HttpExchange, Rules, Timing, fetch
 from cernvm.net.connection import connection_for_one
 
 BODY = b"content" * 1000
@@ -27,7 +27,7 @@ def get(mirror):
             one.documents["x"] = BODY
             one.faults["x"] = fault
             hosts.append(one.url)
-        fetcher = ChainFetcher(Chain(tuple(hosts)), exchange)
+        fetcher = ChainFetcher(Chain(tuple(hosts)), exchange, rules=Rules(backoff_first_s=0.1))
         deadline = Deadline.after(seconds)
         return fetch(fetcher, "x", limit_bytes=limit_bytes, deadline=deadline, accept=bytes)
 

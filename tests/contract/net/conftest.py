@@ -1,5 +1,6 @@
 """A misbehaving HTTP server on loopback, and its twin in memory, behind one face for the contract suite."""
 
+import re
 import socket
 import threading
 import time
@@ -49,14 +50,16 @@ class Mirror:
     def _serve(self, connection):
         with connection, suppress(OSError):
             connection.settimeout(0.05)
+            unread = bytearray()
             while not self._stop.is_set():
-                head = self._read_head(connection)
+                head = self._read_head(connection, unread)
+                if "forgets what follows" in self.faults.values():
+                    unread.clear()
                 if head is None or not self._answer(connection, head):
                     return
 
-    def _read_head(self, connection):
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
+    def _read_head(self, connection, unread):
+        while (end := unread.find(b"\r\n\r\n")) < 0:
             if self._stop.is_set():
                 return None
             try:
@@ -65,12 +68,14 @@ class Mirror:
                 continue
             if not part:
                 return None
-            head += part
+            unread += part
+        head = bytes(unread[:end])
+        del unread[: end + 4]
         return head.decode("latin-1")
 
-    def _answer(self, connection, head):
-        path = head.split()[1].removeprefix(self.url).lstrip("/")
-        no_cache = "no-cache" in head
+    def _answer(self, connection, head_of_request):
+        path = head_of_request.split()[1].removeprefix(self.url).lstrip("/")
+        no_cache = "no-cache" in head_of_request
         self.requests.append((path, no_cache))
         fault = self.faults.get(path) or self.faults.get("")
         body = self.documents.get(path)
@@ -100,8 +105,9 @@ class Mirror:
             )
             return True
         if fault == "chunked":
-            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+            connection.sendall(head + chunk + b"0\r\n\r\n")
             return True
         if fault is Fault.BROKEN or body is None:
             status = b"500 No" if fault is Fault.BROKEN else b"404 No"
@@ -110,6 +116,11 @@ class Mirror:
         if fault is Fault.FLIPPED or (fault is Fault.STALE and not no_cache):
             body = bytes([body[0] ^ 1]) + body[1:]
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        if (part := re.search(r"Range: bytes=(\d+)-(\d+)", head_of_request)) is not None:
+            first, last = int(part[1]), min(int(part[2]), len(body) - 1)
+            head = b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n" % (last + 1 - first)
+            head += b"Content-Range: bytes %d-%d/%d\r\n\r\n" % (first, last, len(body))
+            body = body[first : last + 1]
         if fault is Fault.CUT:
             connection.sendall(head + body[: len(body) // 2])
             return False

@@ -13,7 +13,17 @@ from cernvm.core.errors import (
     HostError,
     SpaceError,
 )
-from cernvm.net import Chain, ChainFetcher, Fault, fetch
+from cernvm.net import (
+    Chain,
+    ChainFetcher,
+    Credentials,
+    Fault,
+    Rules,
+    Urgency,
+    Want,
+    fetch,
+)
+from cernvm.net.document import Collected
 
 PATH = "data/ab/cdef"
 BODY = bytes(range(256)) * 40
@@ -22,7 +32,7 @@ BODY = bytes(range(256)) * 40
 @pytest.fixture
 def fetcher(world):
     world.put(PATH, BODY)
-    return ChainFetcher(Chain(world.hosts), world.exchange)
+    return ChainFetcher(Chain(world.hosts), world.exchange, rules=Rules(backoff_first_s=0.1))
 
 
 def accept_body(data):
@@ -173,3 +183,74 @@ def test_many_threads_fetch_at_once(fetcher, world):
         thread.join(30)
 
     assert got == [BODY] * 40
+
+
+def get_part(fetcher, first, last, path=PATH):
+    return fetcher.fetch_into(
+        path,
+        lambda: Collected(bytes),
+        limit_bytes=100_000,
+        deadline=Deadline.after(5),
+        byte_range=(first, last),
+    )
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (5, 9), (0, len(BODY) - 1)])
+def test_a_part_arrives_alone(fetcher, first, last):
+    assert get_part(fetcher, first, last) == BODY[first : last + 1]
+
+
+def test_a_host_that_has_not_all_of_a_part_is_passed_by(fetcher, world):
+    world.put(PATH, BODY[:50], host=0)
+
+    assert get_part(fetcher, 40, 99) == BODY[40:100]
+    assert len(world.asked(1)) == 1
+
+
+def fetch_ahead(fetcher, path=PATH):
+    return fetcher.fetch_into(
+        path,
+        lambda: Collected(accept_body),
+        limit_bytes=100_000,
+        deadline=Deadline.after(5),
+        urgency=Urgency.BACKGROUND,
+    )
+
+
+def test_what_is_fetched_ahead_arrives_as_well(fetcher):
+    assert fetch_ahead(fetcher) == BODY
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.BROKEN, Fault.FLIPPED])
+def test_what_is_fetched_ahead_is_asked_for_once_and_blames_nobody(fetcher, world, fault):
+    world.fault(0, fault)
+
+    with pytest.raises((HostError, DigestMismatchError)):
+        fetch_ahead(fetcher)
+    assert world.asked(1) == []
+    assert fetcher.hosts == world.hosts
+    assert fetcher.traffic.failures == 0
+
+
+def test_many_are_fetched_ahead_in_their_order(fetcher, world):
+    for number in range(20):
+        world.put(f"data/{number}", b"%d" % number)
+    world.fault(0, Fault.BROKEN, "data/7")
+    wants = [Want(f"data/{number}", lambda: Collected(bytes), 100) for number in range(20)]
+
+    got = list(fetcher.fetch_many(wants, deadline=Deadline.after(5)))
+
+    assert isinstance(got.pop(7), HostError)
+    assert got == [b"%d" % number for number in range(20) if number != 7]
+
+
+def test_credentials_never_go_over_an_open_line(fetcher, world):
+    with pytest.raises(HostError, match="https only"):
+        fetcher.fetch_into(
+            PATH,
+            lambda: Collected(bytes),
+            limit_bytes=100_000,
+            deadline=Deadline.after(5),
+            credentials=Credentials(bearer_token="geheim"),
+        )
+    assert world.asked(0) == world.asked(1) == []
