@@ -7,7 +7,7 @@ import pytest
 from cernvm.fs.cache import DiskCache
 
 from .conftest import data, key
-from .test_disk_cache import leave_as_if_killed, assert_right
+from .test_disk_cache import assert_right, leave_as_if_killed
 
 QUOTA = 10**9
 
