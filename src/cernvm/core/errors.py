@@ -212,10 +212,9 @@ class MessageFormatError(FormatError):
 
 
 def leaves(root: type[CvmError] = CvmError) -> Iterator[type[CvmError]]:
-    """Every error class without subclasses, in the order of the tree; tables and the reference page walk it."""
-    children = root.__subclasses__()
+    """Every error class of this tree without subclasses in it, in its order; tables and the reference page walk it."""
+    children = [child for child in root.__subclasses__() if child.__module__ == __name__]
     if not children:
         yield root
     for child in children:
-        if child.__module__ == __name__:
-            yield from leaves(child)
+        yield from leaves(child)
