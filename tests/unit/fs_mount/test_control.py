@@ -1,6 +1,8 @@
 import json
 import socket
 import stat
+import subprocess
+import sys
 import time
 
 import pytest
@@ -93,3 +95,30 @@ def test_nobody_listening_and_nobody_answering_are_told_apart(tmp_path):
         listener.listen(1)
         with pytest.raises(DeadlineError):
             ask(tmp_path / "silent", {"ask": "echo"}, deadline_s=0.2)
+
+
+def test_a_mount_answers_although_all_its_descriptors_are_taken(tmp_path):
+    script = f"""
+import os, resource, socket, subprocess, sys
+from pathlib import Path
+from cernvm.fs.mount.control import ControlServer
+path = Path({str(tmp_path / "s")!r})
+server = ControlServer(path, {{"status": lambda _: {{"fine": True}}}})
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    print("full", flush=True)
+sys.stdin.read(1)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"full\n"
+        for _ in range(3):
+            assert ask(tmp_path / "s", {"ask": "status"}) == {"fine": True}
+    finally:
+        process.communicate(b"x", timeout=5)

@@ -7,12 +7,15 @@ Source: docs/formats/mount-control.md
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ ANSWER_LIMIT_BYTES = 1024 * 1024
 EXCHANGE_DEADLINE_S = 5.0
 
 _AT_ONCE = 8
+_PAUSE_S = 0.2
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 Question = Mapping[str, Any]
 Answers = Mapping[str, Callable[[Question], Mapping[str, Any]]]
@@ -80,24 +85,64 @@ class ControlServer:
         finally:
             os.umask(mask)
         self._listener.listen(_AT_ONCE)
+        self._is_closed = False
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         threading.Thread(target=self._accept, name="mount-control", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening; an answer under way may be cut."""
+        self._is_closed = True
         self._path.unlink(missing_ok=True)
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept, which close alone does not
         self._listener.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._is_closed:
             self._places.acquire()
             try:
                 channel, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                self._places.release()
+                if error.errno in _NO_DESCRIPTOR and not self._is_closed:
+                    self._answer_with_spare()
+                elif not self._is_closed and error.errno not in (errno.EBADF, errno.EINVAL):
+                    time.sleep(_PAUSE_S)
+                continue
+            self._answer(channel)
+        os.close(self._spare)
+
+    def _answer(self, channel: socket.socket) -> None:
+        try:
             threading.Thread(
                 target=self._serve, args=(channel,), name="mount-answer", daemon=True
             ).start()
+        except RuntimeError:  # no more threads: the next asker waits
+            self._serve(channel)
+
+    def _answer_with_spare(self) -> None:
+        """All descriptors are taken: one is kept for whoever asks why."""
+        os.close(self._spare)
+        try:
+            self._listener.settimeout(_PAUSE_S)
+            channel, _ = self._listener.accept()
+            self._places.acquire()
+            self._serve(channel)
+        except OSError as error:
+            log.warning("control.pressed", extra=fields(error=str(error)))
+            time.sleep(_PAUSE_S)
+        finally:
+            with suppress(OSError):
+                self._listener.settimeout(None)
+            self._take_spare()
+
+    def _take_spare(self) -> None:
+        while not self._is_closed:
+            try:
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                time.sleep(_PAUSE_S)
+            else:
+                return
 
     def _serve(self, channel: socket.socket) -> None:
         try:
