@@ -248,3 +248,31 @@ def test_readers_during_a_change_see_either_content_whole(mounted, point):
 
     assert not wrong
     assert (point / "changes").read_bytes() == NEXT_PAGES
+
+
+def test_of_too_many_known_files_the_kernel_forgets_the_oldest(point):
+    followed = Followed(point, epochs=True)
+    try:
+        many = {b"/m%03d" % n: followed.forge.file(b"m%03d" % n, b"%d" % n) for n in range(200)}
+        followed.publish(2, {**followed.second(), **many})
+        followed.follower.reload()
+        view = followed.view
+        with (point / "m000").open("rb") as held:
+            for number in range(200):
+                (point / f"m{number:03}").stat()
+            assert view.known_count > 200
+            followed.follower.trim()
+            assert view.known_count > 200, "there was no need"
+
+            followed.follower._most_known = 60
+            followed.follower.trim()
+
+            end = time.monotonic() + 5
+            while view.known_count > 60 and time.monotonic() < end:
+                time.sleep(0.01)
+            assert view.known_count <= 60
+            assert held.read() == b"0"
+        assert (point / "m000").read_bytes() == b"0"
+        assert (point / "m199").read_bytes() == b"199"
+    finally:
+        followed.end()

@@ -17,11 +17,12 @@ from cernvm.fs.fuse.open_ledger import OpenLedger
 from cernvm.fs.fuse.operations import Child, MustWaitError, Operations, Patience
 from cernvm.fs.fuse.protocol import ROOT_INODE
 from cernvm.fs.fuse.session import Heritage, Session
-from cernvm.fs.fuse.settings import OPENINGS, READER_DEADLINE_S, KernelSettings
+from cernvm.fs.fuse.settings import MOST_KNOWN_INODES, OPENINGS, READER_DEADLINE_S, KernelSettings
 from cernvm.fs.fuse.values import Attributes, Space, Validity
 
 __all__ = [
     "KIND",
+    "MOST_KNOWN_INODES",
     "OPENINGS",
     "READER_DEADLINE_S",
     "ROOT_INODE",

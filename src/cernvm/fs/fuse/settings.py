@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cernvm.core.errors import ConfigError
 
 READER_DEADLINE_S = 30.0
+MOST_KNOWN_INODES = 150_000  # some 100 MB of ours
 OPENINGS = ("auto", "no-open", "keep-cache", "passthrough")
 
 
@@ -25,6 +26,7 @@ class KernelSettings:
     opening: str = "auto"
     passthrough_from_bytes: int = 1 << 20
     epochs: bool = True
+    most_known_inodes: int = MOST_KNOWN_INODES
     resend: bool = True
 
     def __post_init__(self) -> None:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError
 from cernvm.core.log import fields
-from cernvm.fs.fuse import ROOT_INODE, Notifier
+from cernvm.fs.fuse import MOST_KNOWN_INODES, ROOT_INODE, Notifier
 from cernvm.fs.mount.view_operations import ViewOperations
 from cernvm.fs.vfs import View
 
 RELOAD_DEADLINE_S = 60.0
+TRIM_EVERY_S = 2.0
 MAX_EXPIRED = 100_000  # names; half a second
 
 _SHORTEST_WAIT_S = 1.0
@@ -36,11 +37,13 @@ class Follower:
         notifier: Notifier,
         *,
         on_change: Callable[[], None] = lambda: None,
+        most_known: int = MOST_KNOWN_INODES,
     ) -> None:
         self._view = view
         self._operations = operations
         self._notifier = notifier
         self._on_change = on_change
+        self._most_known = most_known
         self._turn = threading.Lock()
         self._stopped = threading.Event()
 
@@ -72,11 +75,23 @@ class Follower:
         finally:
             self._turn.release()
 
+    def trim(self) -> None:
+        """Have the kernel forget the oldest files, if it knows more than our memory shall be spent on."""
+        surplus = self._view.known_count - self._most_known
+        if surplus > 0:
+            for parent, name in self._view.oldest_names(surplus + self._most_known // 4):
+                self._notifier.invalidate_entry(parent, name)
+
+    def _pause_s(self) -> float:
+        return min(max(_SHORTEST_WAIT_S, self._view.reload_due_s), TRIM_EVERY_S)
+
     def _follow(self, invalidating: bool) -> None:
         if invalidating:
             self._guarded(self._invalidate)
-        while not self._stopped.wait(max(_SHORTEST_WAIT_S, self._view.reload_due_s)):
-            self._guarded(self.reload)
+        while not self._stopped.wait(self._pause_s()):
+            self._guarded(self.trim)
+            if self._view.reload_due_s == 0:
+                self._guarded(self.reload)
 
     def _guarded(self, step: Callable[[], object]) -> None:
         """A defect costs one step: a mount that silently followed no more would show old software for ever."""

@@ -80,7 +80,13 @@ class Service:
             client.view.keep_inodes(self._belongings.inodes)
         operations = ViewOperations(client.view)
         notifier = Notifier(descriptor, has_epochs=settings.kernel.epochs)
-        self._follower = Follower(client.view, operations, notifier, on_change=self._bequeath)
+        self._follower = Follower(
+            client.view,
+            operations,
+            notifier,
+            on_change=self._bequeath,
+            most_known=settings.kernel.most_known_inodes,
+        )
         self._session = Session(
             descriptor,
             operations,

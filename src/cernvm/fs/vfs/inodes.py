@@ -11,6 +11,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from cernvm.core.errors import NotFoundError
 from cernvm.fs.format.catalog import PathKey, path_key
@@ -152,6 +153,12 @@ class InodeTable:
             aliases = [(inode, path) for inode, more in self._aliases.items() for path in more]
         known = [(node.inode, node.path) for node in nodes if node.inode != ROOT_INODE]
         return known + aliases + [(one.inode, one.path) for one in dormant]
+
+    def oldest_files(self, count: int) -> list[bytes]:
+        """The paths of what has been known the longest and is no directory."""
+        with self._lock:
+            files = (node.path for node in self._nodes.values() if not node.entry.is_directory)
+            return list(islice(files, count))
 
     def known_folders(self) -> list[int]:
         """The numbers of the directories that the kernel knows, but the root; also of what may be one."""

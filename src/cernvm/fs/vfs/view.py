@@ -266,16 +266,20 @@ class View:
         last.tree.let_go()
         return True
 
-    def known_names(self) -> Iterator[tuple[int, bytes]]:
+    @property
+    def known_count(self) -> int:
+        """How many inodes are referenced."""
+        return len(self._inodes)
+
+    def known_names(self) -> list[tuple[int, bytes]]:
         """Directory and name of all that is referenced, so that each can be told to be out of date."""
-        inodes, paths = {b"": ROOT_INODE}, []
-        for inode, path in self._inodes.known_paths():
-            inodes[path] = inode
-            paths.append(path)
-        for path in paths:
-            above, _, name = path.rpartition(b"/")
-            if above in inodes:
-                yield inodes[above], name
+        known = self._inodes.known_paths()
+        return _names_at([path for _, path in known], {path: inode for inode, path in known})
+
+    def oldest_names(self, count: int) -> list[tuple[int, bytes]]:
+        """Directory and name of what has been referenced the longest, directories left out."""
+        paths = self._inodes.oldest_files(count)
+        return _names_at(paths, {path: inode for inode, path in self._inodes.known_paths()})
 
     def known_folders(self) -> Sequence[int]:
         """The referenced directories but the root, and what may be one."""
@@ -416,3 +420,14 @@ class View:
         files = total.regular + total.symlink + total.special + total.dir if total else 0
         self._files = (revision, files)
         return files
+
+
+def _names_at(paths: Sequence[bytes], inodes: Mapping[bytes, int]) -> list[tuple[int, bytes]]:
+    """The directory's inode and the name, of each path whose directory is among `inodes` or the root."""
+    names = []
+    for path in paths:
+        above, _, name = path.rpartition(b"/")
+        directory = inodes.get(above) if above else ROOT_INODE
+        if directory is not None:
+            names.append((directory, name))
+    return names
