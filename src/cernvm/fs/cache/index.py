@@ -181,6 +181,9 @@ class Index:
             used_bytes = ghost_bytes + self._used(connection, news)
             victims: set[str] = set()
             if used_bytes > limit_bytes:
+                known = (self._row(connection, name) for name in news.added)
+                used_bytes -= sum(row.size_bytes for row in known if row)
+            if used_bytes > limit_bytes:
                 for name, size_bytes in self._candidates(connection, news):
                     if used_bytes <= target_bytes or len(victims) >= MAX_VICTIMS:
                         break
