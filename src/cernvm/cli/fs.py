@@ -82,7 +82,7 @@ _targets = click.argument(
 )
 
 
-@click.group()
+@click.group(epilog="Example: cvm fs ls sft.cernvm.test:/share")
 def fs() -> None:
     """Look into repositories and copy out of them, without any mount.
 

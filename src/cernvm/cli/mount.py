@@ -67,6 +67,7 @@ _STARTED_AT_ONCE = 8
     "--holder/--no-holder", "is_held", default=True, help="Outlive the process that serves."
 )
 @click.option("--systemd-unit", "as_unit", is_flag=True, help="Print a unit that does all this.")
+@click.option("--resend/--no-resend", "resends", default=True, hidden=True)
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--take-over", "taking_over", is_flag=True, hidden=True)
 @json_option
@@ -83,6 +84,7 @@ def mount(
     foreground: bool,
     is_held: bool,
     as_unit: bool,
+    resends: bool,
     ready_fd: int | None,
     taking_over: bool,
     as_json: bool,
@@ -103,6 +105,8 @@ def mount(
         settings = locate_mount(repository, edge.home, wanted, point=point, environment=os.environ)
         kernel: dict[str, Any] = {"reader_deadline_s": reader_deadline_s, "opening": opening}
         given = {key: value for key, value in kernel.items() if value is not None}
+        if not resends:
+            given["resend"] = False
         return replace(
             settings,
             kernel=replace(settings.kernel, **given),

@@ -32,6 +32,7 @@ MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX = -8
 _PR_SET_CHILD_SUBREAPER = 36
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
@@ -98,6 +99,13 @@ def die_with_parent(death_signal: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Become the parent of all descendants whose own parent ends, so that this process can wait for them."""
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def limit_heaps(count: int = 2) -> None:
+    """Have threads share heaps, as MALLOC_ARENA_MAX does for a program that starts; the C library may not know it."""
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, count)
 
 
 def _check(result: int, path: str | Path | None = None) -> None:

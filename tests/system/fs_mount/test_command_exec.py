@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import pwd
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from cernvm.fs.fuse import mounts
 from conftest import CVM, missing
 
 NAME = "vectors.cernvm.test"
-SOMEBODY = 23456
+SOMEBODY = pwd.getpwnam("daemon").pw_uid  # fusermount3 wants an account that has a name
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def within(vectors, home, need_fuse):
 
 
 @pytest.fixture
-def as_somebody(within, home):
-    """The same for an ordinary user who may open /dev/fuse, which is made so in a namespace of the test's own."""
+def somebody(within, home):
+    """Words that run a command as an ordinary user who may open /dev/fuse, in a namespace of the test's own."""
     if shutil.which("setpriv") is None:
         missing("setpriv is not installed")
     folder = home.path.parent
@@ -49,8 +50,14 @@ def as_somebody(within, home):
     user = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
     return [
         "unshare", "--mount", "sh", "-c", f'mount --bind {node} /dev/fuse; exec "$@"', "sh",
-        *user, *within,
+        *user,
     ]  # fmt: skip
+
+
+@pytest.fixture
+def as_somebody(somebody, within):
+    """The same as `within` for an ordinary user."""
+    return [*somebody, *within]
 
 
 def serving(home):
@@ -217,3 +224,23 @@ def test_a_held_revision_and_claimed_files_are_shown(within):
     )
 
     assert ended.stdout == f"0 /cvmfs/{NAME}/data\n"
+
+
+def test_an_ordinary_user_mounts_with_the_help_of_fusermount3(somebody, within, home, tmp_path):
+    if shutil.which("fusermount3") is None:
+        missing("fusermount3 is not installed")
+    point = home.path / "mnt"
+    options = within[3:]
+    script = (
+        f"mkdir {point} && {CVM} mount {NAME} {point} {' '.join(options)} && cat {point}/changed && "
+        f"{CVM} mount --json && {CVM} umount {point} && ls {point}"
+    )
+
+    ended = subprocess.run(
+        [*somebody, "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    first, text, rest = ended.stdout.split("\n", 2)
+    assert (first, text) == (f"mounted {NAME} at {point}, revision 3", "revision 3")
+    assert [row["state"] for row in json.loads(rest)] == ["mounted"]

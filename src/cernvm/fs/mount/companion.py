@@ -8,6 +8,7 @@ descriptor of the kernel's (pidfd), so that it also sees a SIGKILL.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ from cernvm.core import log
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, DeadlineError, UnavailableError
 from cernvm.core.home import ensure_folder
+from cernvm.core.linux import limit_heaps
 from cernvm.fs.mount.background import (
     START_DEADLINE_S,
     report_error,
@@ -32,6 +34,8 @@ from cernvm.fs.mount.settings import MountSettings
 
 _FAREWELL_S = 3.0
 _REPORT_LIMIT_BYTES = 64 * 1024
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ def _detach_and_serve(settings: MountSettings, log_file: Path, watched: int, cha
             os._exit(0)
         _take_over_streams(log_file, keep=(watched, channel))
         log.configure(as_json=True)
+        limit_heaps()
         threading.Thread(target=_end_with, args=(watched,), name="watch", daemon=True).start()
         os.chdir("/")
         try:
@@ -106,6 +111,9 @@ def _detach_and_serve(settings: MountSettings, log_file: Path, watched: int, cha
             report_error(channel, error)
     except KeyboardInterrupt:
         status = 0
+    except BaseException:
+        logger.exception("companion.failed")
+        raise
     finally:
         os._exit(status)
 
