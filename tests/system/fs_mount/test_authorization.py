@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from attack.fs_reader.forge import MASTER_KEY, NAME, CatalogMaker, Forge, public
+from cernvm.fs.format.statistics import Statistics, format_statistics
 
 HELPER = """#!{python}
 import base64, json, os, struct, sys, time
@@ -84,7 +85,13 @@ def serve(tmp_path):
     root = CatalogMaker(
         b"",
         {b"/file": forge.file(b"file", b"secret"), b"/other": forge.file(b"other", b"other")},
-        spoil=["INSERT INTO properties VALUES ('voms_authz', 'test%/members')"],
+        spoil=[
+            "INSERT INTO properties VALUES ('voms_authz', 'test%/members')",
+            *(
+                ("INSERT INTO statistics VALUES (?, 0)", row[:1])
+                for row in format_statistics(Statistics())
+            ),
+        ],
     )
     now = datetime.now(UTC)
     forge.publish(root, published_at=now, expires_at=now + timedelta(days=30))
@@ -307,31 +314,3 @@ def test_a_wrong_token_is_an_error_and_no_content(mounted, helper, tmp_path):
     helper.decide(uids=[os.geteuid()], token="wrong")
     point = mounted("abc.def", SSL_CERT_FILE=str(tmp_path / "tls.pem"))
     assert read(point / "file") == "5"
-
-
-def test_the_original_s_client_understands_the_same_helper(serve, helper, point, tmp_path):
-    folder = os.environ.get("CVMFS_ORIGINAL")
-    if not folder:
-        pytest.skip("CVMFS_ORIGINAL names no original client")
-    (tmp_path / "key.pub").write_bytes(public(MASTER_KEY))
-    (tmp_path / "cache").mkdir()
-    config = tmp_path / "config"
-    config.write_text(
-        f"CVMFS_SERVER_URL={serve()}\nCVMFS_HTTP_PROXY=DIRECT\nCVMFS_PUBLIC_KEY={tmp_path}/key.pub\n"
-        f"CVMFS_CACHE_BASE={tmp_path}/cache\nCVMFS_RELOAD_SOCKETS={tmp_path}/cache\n"
-        f"CVMFS_AUTHZ_HELPER={helper.program}\n"
-    )
-    library = f"{folder}/lib"
-    subprocess.run(
-        [f"{folder}/bin/cvmfs2", "-o", f"config={config}", NAME, point],
-        env={**os.environ, "LD_LIBRARY_PATH": library, "CVMFS_LIBRARY_PATH": library},
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    try:
-        assert read(point / "file") == "secret"
-        (asked,) = helper.asked
-        assert (asked["fqrn"], asked["membership"]) == (NAME, "test%/members")
-        helper.decide(uids=[])
-        assert read(point / "file") == "13"
-    finally:
-        subprocess.run(["umount", point], check=True, timeout=30)
