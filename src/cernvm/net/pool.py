@@ -15,6 +15,7 @@ from cernvm.net.terms import Credentials, Terms
 from cernvm.net.wire import Wire
 
 MAX_IDLE = 64
+MAX_CLIENTS = 64  # whose certificates are remembered
 
 _LEAST_PATIENCE_S = 0.1
 
@@ -31,6 +32,7 @@ class Pool:
         self._is_closed = False
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
+        self._client_tls: dict[bytes, ssl.SSLContext] = {}
 
     def take_idle(self, origin: Origin, terms: Terms) -> Wire | None:
         """A kept connection on which nothing has happened since; its server may end it at any moment nevertheless."""
@@ -74,6 +76,7 @@ class Pool:
             self._is_closed = True
             idle = [wire for group in self._idle.values() for wire in group]
             self._idle.clear()
+            self._client_tls.clear()
             self._idle_count = 0
         for wire in idle:
             wire.close()
@@ -91,10 +94,22 @@ class Pool:
 
     def _context(self, credentials: Credentials | None) -> ssl.SSLContext:
         if credentials is not None and credentials.certificate_pem:
-            return client_context(credentials.certificate_pem)
+            return self._client_context(credentials)
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
+
+    def _client_context(self, credentials: Credentials) -> ssl.SSLContext:
+        identity = _identity(credentials)
+        known = self._client_tls.get(identity)
+        if known is not None:
+            return known
+        made = client_context(credentials.certificate_pem)
+        with self._lock:
+            if len(self._client_tls) >= MAX_CLIENTS:
+                self._client_tls.clear()
+            self._client_tls[identity] = made
+        return made
 
 
 def _identity(credentials: Credentials | None) -> bytes:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import ssl
 
 from cernvm.core.errors import InvalidInputError
 
 
-@functools.lru_cache(maxsize=16)
 def client_context(certificate_pem: bytes) -> ssl.SSLContext:
     """The system's CAs, and this certificate and key for whoever asks. Errors: `InvalidInputError`."""
     context = ssl.create_default_context()
