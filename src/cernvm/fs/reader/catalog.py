@@ -37,9 +37,7 @@ from cernvm.fs.reader.database import open_database
 MAX_QUERY_S = 10.0
 MAX_NESTED = 1_000_000
 _STEPS_BETWEEN_CHECKS = 200_000
-# SQLite keeps some pages: at best those that lead to all others, of which there are few.
-_PART_IN_MEMORY = 16
-_LEAST_PAGES, _MOST_PAGES = 64 * 1024, 2 << 20
+_MOST_PAGES = 2 << 20  # of them in SQLite's own memory: with too few each look-up takes half as long again
 _CONNECTION_BYTES = 128 * 1024
 _REFERENCE_BYTES = 400
 _SOME_CHILDREN = "SELECT 1 FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
@@ -72,12 +70,12 @@ class Catalog:
         self._connection.text_factory = bytes
         self._connection.set_progress_handler(self._limit.has_passed, _STEPS_BETWEEN_CHECKS)
         self._cursor = self._connection.cursor()
-        pages_bytes = min(max(content.size_bytes // _PART_IN_MEMORY, _LEAST_PAGES), _MOST_PAGES)
+        pages_bytes = min(content.size_bytes, _MOST_PAGES)
         self.memory_bytes = _CONNECTION_BYTES + pages_bytes
         cache.pin(key)
         self._is_pinned = True
         with self._format_errors():
-            self._connection.execute(f"PRAGMA cache_size = -{pages_bytes // 1024}")
+            self._connection.execute(f"PRAGMA cache_size = -{_MOST_PAGES // 1024}")
             self._check_tables()
             self.properties = rows.parse_properties(self._select(rows.SELECT_PROPERTIES))
             self._check_root()

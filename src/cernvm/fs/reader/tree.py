@@ -20,7 +20,7 @@ from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.trace import CatalogState
 
 MAX_ATTACHED = 200
-MAX_ATTACHED_BYTES = 32 << 20
+MAX_ATTACHED_BYTES = 64 << 20
 MAX_REMEMBERED_FOLDERS = 16_384
 MAX_CATALOG_BYTES = 1 << 30
 
