@@ -68,6 +68,7 @@ _OPTIONS = (
         "--alien-cache", type=FOLDER, metavar="DIR", help="Another cache to look into first."
     ),
     click.option("--alien-writes", is_flag=True, help="Also add to the alien cache."),
+    click.option("--cache-readable", is_flag=True, help="Let all users read the cache folder."),
     _on_off("--read-ahead", "Fetch what is likely next.  [default: on]"),
     _on_off("--packs", "Fetch many small files in one request.  [default: on]"),
     _on_off("--profiles", "Fetch what a known program will read.  [default: on]"),
@@ -114,6 +115,7 @@ def _collected(command: Callable[..., Any], options: tuple[Any, ...]) -> Callabl
         quota_mb: int | None,
         alien_cache: Path | None,
         alien_writes: bool,
+        cache_readable: bool,
         read_ahead: str | None,
         packs: str | None,
         profiles: str | None,
@@ -131,6 +133,7 @@ def _collected(command: Callable[..., Any], options: tuple[Any, ...]) -> Callabl
             quota_bytes=quota_mb and quota_mb * 1_000_000,
             alien_cache=alien_cache,
             alien_writes=alien_writes or None,
+            is_cache_readable_by_all=cache_readable or None,
             variables=dict(map(pair, variables)),
             pin=Pin(root_hash, tag, revision or 0, at),
             owners=_owners(uid_map, gid_map, is_claimed=claim_ownership),

@@ -40,6 +40,7 @@ class Wanted:
     quota_bytes: int | None = None
     alien_cache: Path | None = None
     alien_writes: bool | None = None
+    is_cache_readable_by_all: bool | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     pin: Pin = field(default_factory=Pin)
     owners: OwnerSettings = field(default_factory=OwnerSettings)
@@ -107,6 +108,7 @@ def _with(client: ClientSettings, wanted: Wanted) -> ClientSettings:
             quota_bytes=wanted.quota_bytes,
             alien=wanted.alien_cache and wanted.alien_cache.absolute(),
             alien_writes=wanted.alien_writes,
+            is_readable_by_all=wanted.is_cache_readable_by_all,
         ),
         reader=_replaced(
             replace(client.reader, ahead=ahead),
