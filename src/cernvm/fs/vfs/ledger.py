@@ -51,7 +51,8 @@ class InodeLedger:
         self._memory = mmap.mmap(self.descriptor, 0)
         self._free: dict[int, list[int]] = defaultdict(list)
         self._revisions: dict[str, int] = {}
-        self._known = list(self._scan())
+        self._end = 0
+        self._known = self._scan()
 
     def known(self) -> list[KnownInode]:
         """What was recorded when this ledger was opened."""
@@ -111,20 +112,29 @@ class InodeLedger:
         self._end += size_bytes
         return slot
 
-    def _scan(self) -> Iterator[KnownInode]:
-        memory, slot = self._memory, 0
+    def _scan(self) -> list[KnownInode]:
         roots: dict[int, str] = {}
+        rows: list[tuple[int, int, int, bytes, int]] = []
+        for slot, references, inode, path, revision in self._records():
+            if inode == 0:
+                roots[revision] = path.decode("ascii", "replace")
+            else:
+                rows.append((slot, inode, references, path, revision))
+        self._revisions = {root: number for number, root in roots.items()}
+        # a revision's name may stand behind what refers to it, which took a place that was free
+        return [KnownInode(*row[:4], roots[row[4]]) for row in rows if row[4] in roots]
+
+    def _records(self) -> Iterator[tuple[int, int, int, bytes, int]]:
+        """(slot, references, inode, path, revision) of all that counts; the rest is free."""
+        memory, slot = self._memory, 0
         while slot + _RECORD.size <= len(memory):
             size_bytes, references, inode, length, revision = _RECORD.unpack_from(memory, slot)
             if size_bytes < _RECORD.size or slot + size_bytes > len(memory):
                 break
-            path = bytes(memory[slot + _RECORD.size : slot + _RECORD.size + length])
-            if not references:
+            if references:
+                path = bytes(memory[slot + _RECORD.size : slot + _RECORD.size + length])
+                yield slot, references, inode, path, revision
+            else:
                 self._free[size_bytes].append(slot)
-            elif inode == 0:
-                roots[revision] = path.decode("ascii", "replace")
-            elif revision in roots:
-                yield KnownInode(slot, inode, references, path, roots[revision])
             slot += size_bytes
         self._end = slot
-        self._revisions = {root: number for number, root in roots.items()}
