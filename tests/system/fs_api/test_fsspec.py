@@ -35,7 +35,7 @@ def registered():
 @pytest.fixture
 def options(vectors, tmp_path):
     return {
-        "url": vectors.url,
+        "servers": vectors.url,
         "public_keys": [str(vectors.key)],
         "cache": str(tmp_path / "cache"),
     }
@@ -181,7 +181,7 @@ def test_uproot_and_numpy_read_a_repository_made_here(cvm, home, tmp_path):
     name = "data.cernvm.test"
     with published(cvm, home, name, tree) as url:
         options = {
-            "url": f"{url}/cvmfs/{name}",
+            "servers": f"{url}/cvmfs/{name}",
             "public_keys": [str(home.keys / f"{name}.pub")],
             "cache": str(tmp_path / "cache"),
         }

@@ -1,9 +1,10 @@
 """Repositories for everything that reads through fsspec: `cvmfs://REPOSITORY/PATH`.
 
-    fsspec.open("cvmfs://sft.cernvm.test/share/table.csv", url="http://stratum1/cvmfs/sft.cernvm.test",
+    fsspec.open("cvmfs://sft.cernvm.test/share/table.csv", servers="http://stratum1/cvmfs/@fqrn@",
                 public_keys=["sft.cernvm.test.pub"])
 
-Storage options are the arguments of `open_repository`; where a repository is configured, none is needed. Repositories
+Storage options are the arguments of `open_repository`, with `servers` for its `url`, a name that fsspec's own functions
+take; where a repository is configured, none is needed. Repositories
 are opened once per process, when they are first read: instances pickle, and find their repositories again elsewhere.
 Caching, of lists too, is the client's own; `invalidate_cache` looks for a newer revision.
 """
@@ -39,7 +40,7 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 class CvmfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """CernVM-FS to fsspec. Concurrency: as `OpenRepository`; safe in threads and after a fork.
 
-    Shape: `url` may contain `@fqrn@` for the repository's name; at most one of `tag`, `revision`, `at` and `root_hash`
+    Shape: `servers` may contain `@fqrn@` for the repository's name; at most one of `tag`, `revision`, `at`, `root_hash`
     holds a revision. Units: `wait_s` bounds each single wait.
     """
 
@@ -49,7 +50,7 @@ class CvmfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
     def __init__(
         self,
         *,
-        url: str = "",
+        servers: str = "",
         public_keys: Sequence[str] = (),
         proxy: str = "",
         cache: str | None = None,
@@ -62,7 +63,7 @@ class CvmfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
     ) -> None:
         super().__init__(**others)
         self._where: dict[str, Any] = {
-            "url": url,
+            "url": servers,
             "public_keys": tuple(map(os.fspath, public_keys)),
             "proxy": proxy,
             "cache": cache,
