@@ -68,18 +68,26 @@ def look_ups(scratch, options):
     """Microseconds for the first stat of a name."""
     rows = {}
     with mounted(scratch, "floor", MANY) as point:
-        rows["floor"] = client("look_ups", point / "d", MANY)
+        rows["floor"] = looked_up(point, MANY)
     for count in options.entries:
         with mounted(scratch, "repository", count) as point:
-            rows[f"catalog of {count} entries"] = client("look_ups", point / "d", count)
+            rows[f"catalog of {count} entries"] = looked_up(point, count)
     with mounted(scratch, "listed", 5000) as point:
-        rows["entry in memory"] = client("look_ups", point / "d", 5000)
+        rows["entry in memory"] = looked_up(point, 5000)
     disk = scratch / "disk"
     disk.mkdir()
     for number in range(5000):
         (disk / name_of(number)).touch()
     rows["ext4, in its memory"] = client("look_ups", disk, 5000)
     return rows
+
+
+def looked_up(point, count):
+    """With the server's share: the time it ran, whatever else the machine was doing."""
+    before = running_s(point)
+    row = client("look_ups", point / "d", count)
+    looked = min(count, MANY)
+    return {**row, "server ran, µs": (running_s(point) - before) / looked * 1e6}
 
 
 def opening(scratch, _options):
@@ -151,6 +159,11 @@ class mounted:  # noqa: N801  # reads as a verb
 
 
 SERVERS = {}
+
+
+def running_s(point):
+    tasks = Path(f"/proc/{SERVERS[point]}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def resident_bytes(point):
