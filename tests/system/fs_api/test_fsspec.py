@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import importlib.metadata
 import json
 import os
 import pickle
@@ -12,6 +11,7 @@ import sys
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 import uproot
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
@@ -23,9 +23,8 @@ NAME = "vectors.cernvm.test"
 
 
 @pytest.fixture(autouse=True)
-def registered():
-    """As the entry point registers it, also where the environment was made before there was one."""
-    fsspec.register_implementation("cvmfs", CvmfsFileSystem, clobber=True)
+def closed():
+    """No test leaves a repository open."""
     yield
     for instance in list(CvmfsFileSystem._cache.values()):
         instance.close()
@@ -55,13 +54,8 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def test_the_entry_point_names_the_class():
-    with open(os.path.join(os.path.dirname(__file__), "../../../pyproject.toml")) as file:
-        assert 'cvmfs = "cernvm.fs.api.fsspec_files:CvmfsFileSystem"' in file.read()
-    named = importlib.metadata.EntryPoint(
-        "cvmfs", "cernvm.fs.api.fsspec_files:CvmfsFileSystem", "fsspec.specs"
-    )
-    assert named.load() is CvmfsFileSystem
+def test_the_protocol_is_known_wherever_this_package_is_installed():
+    assert fsspec.get_filesystem_class("cvmfs") is CvmfsFileSystem
 
 
 def test_find_meets_every_file_and_info_says_what_it_is(files, vectors):
@@ -171,17 +165,30 @@ def test_it_reads_beside_an_event_loop(files):
     assert (len(first), second) == (200_000, b"revision 3\n")
 
 
-def test_uproot_and_numpy_read_a_repository_made_here(cvm, home, tmp_path):
+DASK = """
+import sys, dask.bag
+if __name__ == "__main__":
+    servers, key, cache = sys.argv[1:]
+    where = {"servers": servers, "public_keys": [key], "cache": cache}
+    lines = dask.bag.read_text("cvmfs://data.cernvm.test/parts/*.txt", storage_options=where)
+    print(lines.npartitions, lines.map(int).sum().compute(scheduler="processes", num_workers=2))
+"""
+
+
+def test_uproot_numpy_pandas_and_dask_read_a_repository_made_here(cvm, home, tmp_path):
     tree = tmp_path / "tree"
-    tree.mkdir()
+    (tree / "parts").mkdir(parents=True)
     energies = np.arange(20_000) / 7
     with uproot.recreate(tree / "events.root") as file:
         file["events"] = {"energy": energies}
     np.save(tree / "energies.npy", energies)
+    pd.DataFrame({"energy": energies}).to_csv(tree / "energies.csv")
+    for part in range(3):
+        (tree / f"parts/{part}.txt").write_text("".join(f"{n}\n" for n in range(1000)))
     name = "data.cernvm.test"
     with published(cvm, home, name, tree) as url:
         options = {
-            "servers": f"{url}/cvmfs/{name}",
+            "servers": f"{url}/cvmfs/@fqrn@",
             "public_keys": [str(home.keys / f"{name}.pub")],
             "cache": str(tmp_path / "cache"),
         }
@@ -189,5 +196,18 @@ def test_uproot_and_numpy_read_a_repository_made_here(cvm, home, tmp_path):
             assert (events["energy"].array(library="np") == energies).all()
         with fsspec.open(f"cvmfs://{name}/energies.npy", **options) as file:
             assert (np.load(file) == energies).all()
+        table = pd.read_csv(f"cvmfs://{name}/energies.csv", storage_options=options)
+        assert np.allclose(table.energy, energies)
+        script = tmp_path / "script.py"
+        script.write_text(DASK)
+        words = (options["servers"], *options["public_keys"], options["cache"])
+        ended = subprocess.run(
+            [sys.executable, script, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.stdout == f"3 {3 * sum(range(1000))}\n", ended.stderr
         for instance in list(CvmfsFileSystem._cache.values()):
             instance.close()
