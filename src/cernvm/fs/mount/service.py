@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -155,6 +156,7 @@ class Service:
             stack.callback(self._authorizer.close)
             stack.callback(self._follower.stop)
             stack.enter_context(talk_server(inspection))
+            _spare_the_collector()
             if heritage:
                 self._session.resume(heritage, ready=started)
             else:
@@ -279,3 +281,10 @@ def device_at(point: Path) -> str:
     """The file system at a mount point as mount tables have it; empty when nothing is mounted there."""
     mounted = mount_at(point)
     return mounted.device if mounted else ""
+
+
+def _spare_the_collector() -> None:
+    """What stands now stays, and look-ups make no cycles: walking all of it every few hundred would slow each down."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
