@@ -130,7 +130,7 @@ def test_a_killed_process_costs_readers_a_moment_and_no_error(
     mount(vectors, kernel)
     readers(3)
     for _ in range(count(200) // 2):
-        time.sleep(seeded.uniform(0.05, 1.3))
+        time.sleep(seeded.uniform(0.02, 1.2))
         pid = record().process.pid
         os.kill(pid, signal.SIGKILL)
         settle(record, pid)

@@ -16,7 +16,9 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-VACANT_LIMIT_S = 10.0  # then readers get an error
+# Then readers get an error; one that starts on a busy machine has longer, within the readers' usual deadline.
+VACANT_LIMIT_S = 10.0
+VACANT_WITH_CANDIDATE_LIMIT_S = 25.0
 YIELD_LIMIT_S = 2.0
 OPENING_LIMIT_S = 60.0
 LONG_LIFE_S = 1.0
@@ -178,6 +180,10 @@ class Holder:
     def _pause_s(self) -> float:
         return min(0.05 * 2**self._short_lives, LONGEST_PAUSE_S) if self._short_lives else 0.0
 
+    def _vacant_until(self) -> float:
+        limit_s = VACANT_WITH_CANDIDATE_LIMIT_S if self._candidate else VACANT_LIMIT_S
+        return self._vacant_since + limit_s
+
     def _patience_ms(self) -> int | None:
         now = time.monotonic()
         moments = []
@@ -186,7 +192,7 @@ class Holder:
         if self._yield_by:
             moments.append(self._yield_by)
         if self.server is None:
-            moments.append(self._vacant_since + VACANT_LIMIT_S)
+            moments.append(self._vacant_until())
             if not self._candidate:
                 moments.append(self._start_at)
         return max(0, int((min(moments) - now) * 1000) + 1) if moments else None
@@ -200,7 +206,7 @@ class Holder:
             self._candidate.since = now
         if self.server is not None or self._is_over:
             return
-        if now >= self._vacant_since + VACANT_LIMIT_S or self._short_lives > MOST_SHORT_LIVES:
+        if now >= self._vacant_until() or self._short_lives > MOST_SHORT_LIVES:
             _log("holder.gave_up", "nobody could serve the mount: its readers get errors")
             self._is_over = True
         elif not self._candidate and now >= self._start_at:

@@ -68,12 +68,13 @@ class InodeTable:
         self._lock = threading.Lock()
         self._ledger: InodeLedger | None = None
         self._dormant: dict[int, KnownInode] = {}
+        self._numbered: tuple[Revision, int] | None = None  # the ledger's number of a revision
         self._aliases: dict[int, set[bytes]] = {}  # of hard links, the paths found before
 
     def keep_in(self, ledger: InodeLedger | None) -> None:
         """Record all references in a ledger from here on, and take over those that it has; None: no longer."""
         with self._lock:
-            self._ledger = ledger
+            self._ledger, self._numbered = ledger, None
             self._dormant = {known.inode: known for known in ledger.known()} if ledger else {}
 
     def dormant(self, inode: int) -> KnownInode | None:
@@ -183,8 +184,10 @@ class InodeTable:
 
     def _record(self, node: Node, ledger: InodeLedger) -> None:
         if node.slot == NOWHERE:
-            root = str(node.revision.root_catalog)
-            node.slot = ledger.add(node.inode, node.path, root, node.references)
+            if self._numbered is None or self._numbered[0] is not node.revision:
+                number = ledger.revision(str(node.revision.root_catalog))
+                self._numbered = (node.revision, number)
+            node.slot = ledger.add(node.inode, node.path, self._numbered[1], node.references)
         else:
             ledger.count(node.slot, node.references)
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 NOWHERE = -1
 """The slot of an inode for which there was no room: it is not remembered."""
 
-_RECORD = struct.Struct("=IIQHH4x")  # size, references, inode, length of the path, revision
+_RECORD = struct.Struct("=IHHQI4x")  # size, length of the path, revision, inode, references
 _REFERENCES = struct.Struct("=I")
-_REFERENCES_AT = 4
+_REFERENCES_AT = 16
 _GRAIN_BYTES = 16
 _FIRST_BYTES = 64 * 1024
 _LARGEST_PATH_BYTES = 0xFFFF
@@ -58,14 +58,27 @@ class InodeLedger:
         """What was recorded when this ledger was opened."""
         return self._known
 
-    def add(self, inode: int, path: bytes, root_catalog: str, references: int) -> int:
+    def revision(self, root_catalog: str) -> int:
+        """The number under which a revision is recorded, for `add`."""
+        number = self._revisions.get(root_catalog)
+        if number is None:
+            number = self._revisions[root_catalog] = len(self._revisions)
+            if number < _MOST_REVISIONS:
+                self.add(0, root_catalog.encode(), number, 1)
+        return number
+
+    def add(self, inode: int, path: bytes, revision: int, references: int) -> int:
         """Record an inode; returns its slot, `NOWHERE` when there is no room for it."""
-        revision = self._revisions.get(root_catalog)
-        if revision is None:
-            revision = self._revisions[root_catalog] = self._add_revision(root_catalog)
-        if revision >= _MOST_REVISIONS or len(path) > _LARGEST_PATH_BYTES:
+        length = len(path)
+        if revision >= _MOST_REVISIONS or length > _LARGEST_PATH_BYTES:
             return NOWHERE
-        return self._write(inode, path, revision, references)
+        size_bytes = (_RECORD.size + length + _GRAIN_BYTES - 1) & -_GRAIN_BYTES
+        slot = self._room(size_bytes)
+        if slot != NOWHERE:
+            start = slot + _RECORD.size
+            self._memory[start : start + length] = path
+            _RECORD.pack_into(self._memory, slot, size_bytes, length, revision, inode, references)
+        return slot
 
     def count(self, slot: int, references: int) -> None:
         """Record how many references the kernel has now; with none, the slot is free for another inode."""
@@ -79,23 +92,6 @@ class InodeLedger:
         """Let go of the memory."""
         self._memory.close()
         os.close(self.descriptor)
-
-    def _add_revision(self, root_catalog: str) -> int:
-        number = len(self._revisions)
-        if number < _MOST_REVISIONS:
-            self._write(0, root_catalog.encode(), number, 1)
-        return number
-
-    def _write(self, inode: int, path: bytes, revision: int, references: int) -> int:
-        size_bytes = -(-(_RECORD.size + len(path)) // _GRAIN_BYTES) * _GRAIN_BYTES
-        slot = self._room(size_bytes)
-        if slot == NOWHERE:
-            return NOWHERE
-        memory, start = self._memory, slot + _RECORD.size
-        _RECORD.pack_into(memory, slot, size_bytes, 0, inode, len(path), revision)
-        memory[start : start + len(path)] = path
-        _REFERENCES.pack_into(memory, slot + _REFERENCES_AT, references)
-        return slot
 
     def _room(self, size_bytes: int) -> int:
         free = self._free.get(size_bytes)
@@ -128,7 +124,7 @@ class InodeLedger:
         """(slot, references, inode, path, revision) of all that counts; the rest is free."""
         memory, slot = self._memory, 0
         while slot + _RECORD.size <= len(memory):
-            size_bytes, references, inode, length, revision = _RECORD.unpack_from(memory, slot)
+            size_bytes, length, revision, inode, references = _RECORD.unpack_from(memory, slot)
             if size_bytes < _RECORD.size or slot + size_bytes > len(memory):
                 break
             if references:
