@@ -20,6 +20,12 @@ from cernvm.net.window import Window
 MAX_CONNECTIONS = 16
 MAX_BACKGROUND = 32
 
+FIRST_DEPTH = 16
+MAX_DEPTH = 64
+
+_FULL = 1.25  # round trips' worth: growing until the link is full, then a quarter of a round trip of queue
+_SLACK_S = 0.002
+_HEADS_BYTES = 500
 _PATIENCE_S = 0.02  # beyond two round trips
 _MAKE_WAY_S = 0.5  # for one part of a body
 
@@ -33,6 +39,7 @@ class Lanes:
         self._background = 0
         self._waiting: dict[int, float] = {}  # foreground requests under way: since when
         self._meter = Meter()
+        self._typical_bytes = 0.0
         self._changed = threading.Condition()
 
     @contextmanager
@@ -75,9 +82,23 @@ class Lanes:
         if not terms.in_background:
             return
         with self._changed:
+            before = self._typical_bytes or float(size_bytes)
+            self._typical_bytes = before + (size_bytes - before) / 16
             self._window = self._window.finished(
                 size_bytes, under_way=self._background, now_s=time.monotonic()
             )
+
+    def depth(self) -> int:
+        """How many small requests one background lane may have under way: as many as fill the link, with little more.
+
+        What waits in a queue somewhere on the way is what a foreground request has to wait behind.
+        """
+        rtt_s, bytes_per_s = self._meter.rtt.best, self._meter.rate.best
+        if not (rtt_s and bytes_per_s):
+            return FIRST_DEPTH
+        under_way = bytes_per_s * (rtt_s * _FULL + _SLACK_S) / max(1, self._background)
+        depth = int(under_way / (self._typical_bytes + _HEADS_BYTES)) + 1
+        return max(2, min(MAX_DEPTH, depth))
 
     @property
     def link(self) -> Link:

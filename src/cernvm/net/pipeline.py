@@ -6,6 +6,7 @@ requests on it, its server gets them one by one from then on: not every proxy un
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,6 @@ from cernvm.net.origin import Origin, origin_of
 from cernvm.net.pool import Pool
 from cernvm.net.terms import Terms
 from cernvm.net.wire import EndedError, Wire
-
-DEPTH = 32
 
 Failure = HostError | DeadlineError
 
@@ -40,7 +39,7 @@ class Pipelines:
     def __init__(self, pool: Pool, lanes: Lanes) -> None:
         self._pool = pool
         self._lanes = lanes
-        self._depths: dict[Origin, int] = {}
+        self._one_by_one: dict[Origin, bool] = {}
 
     def answers(
         self, route: Route, paths: Sequence[str], terms: Terms, deadline: Deadline
@@ -59,7 +58,7 @@ class Pipelines:
             except (OSError, HostError, DeadlineError) as error:
                 had_more = queue.sent > 1
                 if had_more:
-                    self._depths[origin] = 1
+                    self._one_by_one[origin] = True
                 may_repeat = had_more or (is_kept and isinstance(error, OSError))
                 made_way = len(queue.left) < count
                 if deadline.has_passed or not (may_repeat or made_way):
@@ -90,9 +89,9 @@ class Pipelines:
                 yield answer
                 if not answer.leaves_wire_usable:
                     if queue.sent and not used.is_open:
-                        self._depths[origin] = 1  # it was cut with requests on it
+                        self._one_by_one[origin] = True  # it was cut with requests on it
                     return
-                self._depths.setdefault(origin, DEPTH)
+                self._one_by_one.setdefault(origin, False)
             is_open = True
         finally:
             if is_open:
@@ -103,14 +102,18 @@ class Pipelines:
     def _next_answer(
         self, wire: Wire, origin: Origin, queue: _Queue, terms: Terms, deadline: Deadline
     ) -> HttpAnswer:
-        depth = self._depths.get(origin, 1)
+        depth = 1 if self._one_by_one.get(origin, True) else self._lanes.depth()
         url = queue.left[0][0]
         with host_errors(url, wire, lets_out=(EndedError, *STALE)):
-            if queue.sent <= depth // 2:
+            more: list[bytes] = []
+            if queue.sent <= depth * 3 // 4:
                 more = [data for _, data in islice(queue.left, queue.sent, depth)]
                 queue.sent += len(more)
+                sent_s = time.monotonic()
                 wire.send(b"".join(more))
             head = wire.receive_head()
+            if queue.sent == 1 and more:
+                self._lanes.waited(time.monotonic() - sent_s)
         queue.left.popleft()
         queue.sent -= 1
         return HttpAnswer(url, wire, head, self._lanes, terms, deadline)

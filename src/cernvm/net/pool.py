@@ -15,6 +15,7 @@ from cernvm.net.terms import Credentials, Terms
 from cernvm.net.wire import Wire
 
 MAX_IDLE = 64
+SPARE = 2  # of a place: who waits should not have to wait for a connection as well
 MAX_CLIENTS = 64  # whose certificates are remembered
 
 _LEAST_PATIENCE_S = 0.1
@@ -40,7 +41,7 @@ class Pool:
         while True:
             with self._lock:
                 idle = self._idle.get(key)
-                if not idle:
+                if not idle or (terms.in_background and len(idle) <= SPARE):
                     return None
                 wire = idle.pop()
                 self._idle_count -= 1

@@ -124,3 +124,41 @@ def test_the_link_is_measured_by_what_is_fetched(mirror, exchange):
 
     assert 0 < fetcher.link.rtt_s < 0.1
     assert fetcher.link.bytes_per_s > 100_000
+
+
+def measured(*, rtt_s, bytes_per_s, size_bytes):
+    lanes = Lanes(2, 4)
+    lanes.waited(rtt_s)
+    end = time.monotonic() + 0.25
+    lanes.received(0)
+    while time.monotonic() < end:
+        lanes.received(int(bytes_per_s / 100))
+        time.sleep(0.01)
+    for _ in range(50):
+        lanes.finished(AHEAD, size_bytes)
+    return lanes
+
+
+def test_as_many_requests_go_ahead_of_their_answers_as_fill_the_link():
+    small = measured(rtt_s=0.02, bytes_per_s=10_000_000, size_bytes=12_000)
+    large = measured(rtt_s=0.02, bytes_per_s=10_000_000, size_bytes=2_000_000)
+
+    assert 8 <= small.depth() <= 24  # 200 kB hold 17 of them
+    assert large.depth() == 2
+
+
+def test_what_is_fetched_ahead_leaves_a_connection_to_who_waits(mirror, exchange):
+    host = mirror()
+    host.documents["x"] = b"content"
+    fetcher = ChainFetcher(Chain((host.url,)), exchange)
+    fetch(fetcher, "x", limit_bytes=100, deadline=Deadline.after(3), accept=bytes)
+    host.faults["slow"] = Fault.SILENT
+    thread = threading.Thread(target=ahead, args=(fetcher, "slow"))
+    thread.start()
+    time.sleep(0.1)
+    connections = host.connections
+
+    fetch(fetcher, "x", limit_bytes=100, deadline=Deadline.after(3), accept=bytes)
+    thread.join(5)
+
+    assert host.connections == connections
