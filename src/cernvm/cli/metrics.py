@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -123,10 +122,9 @@ class _UnixServer(http.server.ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         path = Path(str(self.server_address))
-        with suppress(FileNotFoundError):
-            if not path.is_socket():
-                raise InvalidInputError(f"{path} exists and is no socket")
-            path.unlink()
+        if path.is_symlink() or (path.exists() and not path.is_socket()):
+            raise InvalidInputError(f"{path} exists and is no socket")
+        path.unlink(missing_ok=True)
         os.fchmod(self.socket.fileno(), 0o660)
         self.socket.bind(str(path))
         self.server_name, self.server_port = str(path), 0

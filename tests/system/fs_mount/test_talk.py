@@ -74,6 +74,21 @@ def test_a_command_is_answered_in_the_original_s_words(talk, point, cvm, vectors
     assert talk("evict") == "Usage: evict <path>\n"
 
 
+def test_hosts_and_proxies_are_switched_and_set_by_hand(talk, vectors):
+    assert talk("host probe").startswith(f"  [0] {vectors.url} (")
+    assert talk("host switch") == "OK\n"
+    assert talk(f"host set http://127.0.0.1:9/x;{vectors.url}") == "OK\n"
+    assert "  [0] http://127.0.0.1:9/x\n" in talk("host info")
+    assert talk("host set ftp://x").startswith("Failed: ")
+    assert talk("proxy set http://127.0.0.1:9;DIRECT") == "OK\n"
+    assert talk("proxy info").startswith("Load-balance groups:\n[0] http://127.0.0.1:9")
+    assert talk("proxy group switch") == "OK\n"
+    assert talk("proxy info").endswith("Active proxy: DIRECT\n")
+    assert talk("max ttl set 5") == "OK\n"
+    assert talk("max ttl info") == "5 minutes\n"
+    assert talk("timeout info") == "Timeout with proxy: 5s\nTimeout without proxy: 10s\n"
+
+
 def test_a_file_is_pinned_and_evicted_by_its_path(talk, point, vectors):
     read = ["cat", point / "data/random-200k"]
     assert talk("pin /data/random-200k") == "OK\n"

@@ -52,6 +52,8 @@ def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) ->
                 shown=shown,
                 ahead=settings.reader.ahead,
             )
+            if settings.reader.max_ttl_s is not None:
+                repository.max_ttl_s = settings.reader.max_ttl_s
             try:
                 with _recorder(settings.view.record) as recorder:
                     view = View(

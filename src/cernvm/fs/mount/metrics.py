@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cernvm.fs.mount.inspection import Inspection
+from cernvm.net import ChainFetcher
+from cernvm.net.course import Turns
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -88,6 +90,12 @@ def _open_files(_mount: Inspection) -> float:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def _turns(mount: Inspection) -> Turns:
+    fetcher = mount.client.fetcher
+    assert isinstance(fetcher, ChainFetcher)  # what `open_client` makes
+    return fetcher.course.turns
+
+
 def _last_failure(mount: Inspection) -> float:
     failures = mount.client.repository.trace.failures()
     return int(failures[0].at.timestamp()) if failures else 0
@@ -129,7 +137,13 @@ FAMILIES: tuple[Family, ...] = (
     Family("cvmfs_requests", "counter", "Requests sent to servers and proxies.",
            "download.n_requests, user.ndownload", lambda m: m.client.fetcher.traffic.requests),
     Family("cvmfs_request_failures", "counter", "Those that a server or proxy did not answer well.",
-           "download.n_retries", lambda m: m.client.fetcher.traffic.failures),
+           "", lambda m: m.client.fetcher.traffic.failures),
+    Family("cvmfs_request_retries", "counter", "Requests sent again on the same way.",
+           "download.n_retries", lambda m: _turns(m).retries),
+    Family("cvmfs_host_failovers", "counter", "Changes to another server.",
+           "download.n_host_failover", lambda m: _turns(m).host_failovers),
+    Family("cvmfs_proxy_failovers", "counter", "Changes to another proxy.",
+           "download.n_proxy_failover", lambda m: _turns(m).proxy_failovers),
     Family("cvmfs_received_bytes", "counter", "What servers sent.",
            "download.sz_transferred_bytes, user.rx", lambda m: m.client.fetcher.traffic.received_bytes),
     Family("cvmfs_transfer_seconds", "counter", "Time spent in requests, all added up.",

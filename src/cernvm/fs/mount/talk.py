@@ -15,15 +15,19 @@ from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, DeniedError
 from cernvm.fs.cache import DiskCache
 from cernvm.fs.format.entry import EntryKind
+from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.mount.inspection import Inspection
 from cernvm.fs.mount.metrics import FAMILIES, format_metrics, metric_values
 from cernvm.fs.reader import Catalog, Piece, pieces_of
+from cernvm.fs.reader.repository import MAX_TTL_S
+from cernvm.net import ChainFetcher
 
 UNKNOWN = "unknown command\n"
 OK = "OK\n"
 
 _MIB = 1024 * 1024
 _PIN_DEADLINE_S = 30.0
+_PROBE_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,82 @@ def _hosts(mount: Inspection, _: str) -> str:
     return "".join(lines) + f"Active host 0: {hosts[0]}\n"
 
 
+def _probe(mount: Inspection, _: str) -> str:
+    deadline = Deadline.after(_PROBE_DEADLINE_S)
+    probes = _chain(mount).probe_hosts(MANIFEST_PATH, deadline)
+    return "".join(
+        f"  [{number}] {probe.host} "
+        f"({probe.error if probe.rtt_s is None else f'{probe.rtt_s * 1000:.0f} ms'})\n"
+        for number, probe in enumerate(probes)
+    )
+
+
+def _switch_host(mount: Inspection, _: str) -> str:
+    _chain(mount).course.switch_host()
+    return OK
+
+
+def _set_hosts(mount: Inspection, argument: str) -> str:
+    _chain(mount).course.set_hosts(argument.replace(",", ";"), mount.record.repository)
+    return OK
+
+
 def _proxies(mount: Inspection, _: str) -> str:
-    return f"Active proxy: {mount.client.fetcher.proxy}\n"
+    chain = _chain(mount)
+    groups = [
+        f"[{number}] {', '.join(group)}\n" for number, group in enumerate(chain.course.proxy_groups)
+    ]
+    return "Load-balance groups:\n" + "".join(groups) + f"Active proxy: {chain.proxy}\n"
+
+
+def _rebalance(mount: Inspection, _: str) -> str:
+    _chain(mount).course.rebalance_proxies()
+    return OK
+
+
+def _switch_group(mount: Inspection, _: str) -> str:
+    _chain(mount).course.switch_proxy_group()
+    return OK
+
+
+def _set_proxies(mount: Inspection, argument: str) -> str:
+    _chain(mount).course.set_proxies(argument, mount.settings.client.net.fallback_proxies)
+    return OK
+
+
+def _set_fallback(mount: Inspection, argument: str) -> str:
+    _chain(mount).course.set_proxies(mount.settings.client.net.proxies, argument)
+    return OK
+
+
+def _chain(mount: Inspection) -> ChainFetcher:
+    fetcher = mount.client.fetcher
+    assert isinstance(fetcher, ChainFetcher)  # what `open_client` makes
+    return fetcher
+
+
+def _external_hosts(mount: Inspection, _: str) -> str:
+    hosts = [host for host in mount.settings.client.net.external_hosts.split(";") if host]
+    lines = [f"  [{number}] {host}\n" for number, host in enumerate(hosts)]
+    return "".join(lines) + f"Active host 0: {hosts[0] if hosts else ''}\n"
+
+
+def _timeouts(mount: Inspection, _: str) -> str:
+    net = mount.settings.client.net
+    return f"Timeout with proxy: {net.timeout_s:g}s\nTimeout without proxy: {net.timeout_direct_s:g}s\n"
+
+
+def _max_ttl(mount: Inspection, _: str) -> str:
+    seconds = mount.client.repository.max_ttl_s
+    return "unset\n" if seconds >= MAX_TTL_S else f"{seconds / 60:g} minutes\n"
+
+
+def _set_max_ttl(mount: Inspection, argument: str) -> str:
+    if not argument.isdecimal():
+        return "Usage: max ttl set <minutes>\n"
+    minutes = int(argument[:6])
+    mount.client.repository.max_ttl_s = min(minutes * 60, MAX_TTL_S) if minutes else MAX_TTL_S
+    return OK
 
 
 def _parameters(mount: Inspection, _: str) -> str:
@@ -220,8 +298,19 @@ def _commands() -> Iterator[tuple[str, Command]]:
     yield "remount sync", Command(_remount, changes=True)
     yield "revision", Command(lambda mount, _: f"{mount.client.view.revision}\n")
     yield "host info", Command(_hosts)
+    yield "host probe", Command(_probe, changes=True)
+    yield "host switch", Command(_switch_host, changes=True)
+    yield "host set", Command(_set_hosts, "host list", changes=True)
     yield "proxy info", Command(_proxies)
-    yield "max ttl info", Command(lambda _mount, _: "unset\n")
+    yield "proxy rebalance", Command(_rebalance, changes=True)
+    yield "proxy group switch", Command(_switch_group, changes=True)
+    yield "proxy set", Command(_set_proxies, "proxy list", changes=True)
+    yield "proxy fallback", Command(_set_fallback, "proxy list", changes=True)
+    yield "external host info", Command(_external_hosts)
+    yield "timeout info", Command(_timeouts)
+    yield "timeout set", Command(_absent("mount again"), "proxy> <direct", changes=True)
+    yield "max ttl info", Command(_max_ttl)
+    yield "max ttl set", Command(_set_max_ttl, "minutes", changes=True)
     yield "nameserver get", Command(lambda _mount, _: "DNS server not set.\n")
     yield "pid", Command(lambda mount, _: f"{mount.record.process.pid}\n")
     yield "pid cachemgr", Command(lambda mount, _: f"{mount.record.process.pid}\n")

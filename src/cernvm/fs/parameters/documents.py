@@ -38,9 +38,10 @@ class FolderDocuments:
             return None
         except OSError as error:
             raise DeniedError(f"{path} cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
         with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"it is larger than {MAX_FILE_BYTES} bytes", source=str(path))

@@ -16,11 +16,12 @@ from cernvm.fs.mount.authorization import HELPER_FOLDER, AuthorizationSettings
 from cernvm.fs.parameters.documents import FolderDocuments
 from cernvm.fs.parameters.reading import DEFAULT_KEYS_DIR, MOUNT_DIR
 from cernvm.fs.parameters.values import PREFIX, Parameters
-from cernvm.fs.reader import ReaderSettings
-from cernvm.fs.vfs import ViewSettings
+from cernvm.fs.reader import Pin, ReaderSettings
+from cernvm.fs.vfs import MagicSettings, OwnerSettings, ViewSettings, parse_id_map
 from cernvm.net import NetSettings
 
 _MIB = 1024 * 1024
+_MOST_RETRIES = 10
 
 
 def settings_of(
@@ -72,7 +73,40 @@ def _net(parameters: Parameters) -> NetSettings:
             parameters.repository,
             advice="set CVMFS_SERVER_URL in /etc/cvmfs, or name one with --url",
         )
-    return NetSettings(hosts, parameters.text("CVMFS_HTTP_PROXY", "DIRECT"))
+    return NetSettings(
+        hosts,
+        parameters.text("CVMFS_HTTP_PROXY", "DIRECT"),
+        fallback_proxies=parameters.text("CVMFS_FALLBACK_PROXY"),
+        shard_proxies=parameters.switch("CVMFS_PROXY_SHARD"),
+        pac_urls=parameters.text("CVMFS_PAC_URLS"),
+        timeout_s=parameters.number("CVMFS_TIMEOUT", 5, least=1),
+        timeout_direct_s=parameters.number("CVMFS_TIMEOUT_DIRECT", 10, least=1),
+        slow_bytes_per_s=parameters.number("CVMFS_LOW_SPEED_LIMIT", 1024),
+        max_retries=min(parameters.number("CVMFS_MAX_RETRIES", 1), _MOST_RETRIES),
+        backoff_first_s=parameters.number("CVMFS_BACKOFF_INIT", 2),
+        backoff_most_s=parameters.number("CVMFS_BACKOFF_MAX", 10),
+        host_reset_after_s=parameters.number("CVMFS_HOST_RESET_AFTER", 1800),
+        proxy_reset_after_s=parameters.number("CVMFS_PROXY_RESET_AFTER", 300),
+        follow_redirects=parameters.switch("CVMFS_FOLLOW_REDIRECTS"),
+        use_geo=parameters.switch("CVMFS_USE_GEOAPI"),
+        geo_name=parameters.text("CVMFS_PROXY_TEMPLATE"),
+        max_hosts=parameters.number("CVMFS_MAX_SERVERS", 0),
+        max_proxy_addresses=parameters.number("CVMFS_MAX_IPADDR_PER_PROXY", 0),
+        prefer_ip=_prefer_ip(parameters),
+        dns_roaming=parameters.switch("CVMFS_DNS_ROAMING", default=True),
+        external_hosts=parameters.text("CVMFS_EXTERNAL_URL"),
+        external_proxies=parameters.text("CVMFS_EXTERNAL_HTTP_PROXY"),
+        external_fallback_proxies=parameters.text("CVMFS_EXTERNAL_FALLBACK_PROXY"),
+        external_timeout_s=parameters.number("CVMFS_EXTERNAL_TIMEOUT", 0),
+        external_timeout_direct_s=parameters.number("CVMFS_EXTERNAL_TIMEOUT_DIRECT", 0),
+    )
+
+
+def _prefer_ip(parameters: Parameters) -> int:
+    number = parameters.number("CVMFS_IPFAMILY_PREFER", 0)
+    if number not in (0, 4, 6):
+        raise parameters.error("CVMFS_IPFAMILY_PREFER", "it is 4 or 6")
+    return number
 
 
 def _cache(parameters: Parameters, home: Home) -> CacheSettings:
@@ -105,7 +139,20 @@ def _reader(parameters: Parameters, home: Home) -> ReaderSettings:
             parameters.repository,
             advice=f"put one into {folder}, set CVMFS_PUBLIC_KEY, or name it with --public-key",
         )
-    return ReaderSettings(tuple(_key_file(key, place, home) for place, key in parameters.keys))
+    minutes = parameters.number("CVMFS_MAX_TTL", 0)
+    return ReaderSettings(
+        tuple(_key_file(key, place, home) for place, key in parameters.keys),
+        pin=_pin(parameters),
+        max_ttl_s=minutes * 60.0 or None,
+    )
+
+
+def _pin(parameters: Parameters) -> Pin:
+    """Where several are set, the first of root hash, tag and date counts, as in the original."""
+    root, tag = parameters.text("CVMFS_ROOT_HASH"), parameters.text("CVMFS_REPOSITORY_TAG")
+    if root or tag:
+        return Pin(root_catalog=root) if root else Pin(tag=tag)
+    return Pin(at=parameters.text("CVMFS_REPOSITORY_DATE"))
 
 
 def _key_file(key: bytes, place: str, home: Home) -> Path:
@@ -134,4 +181,44 @@ def _path(parameters: Parameters, name: str) -> Path | None:
 def _view(parameters: Parameters, environment: Mapping[str, str]) -> ViewSettings:
     """Only parameters fill in variant links: other variables of a process may be secrets."""
     given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-    return ViewSettings({**given, **{name: parameters.text(name) for name in parameters}})
+    variables = {**given, **{name: parameters.text(name) for name in parameters}}
+    return ViewSettings(variables, owners=_owners(parameters), magic=_magic(parameters))
+
+
+def _owners(parameters: Parameters) -> OwnerSettings:
+    claims = parameters.switch("CVMFS_CLAIM_OWNERSHIP")
+    return OwnerSettings(
+        _id_map(parameters, "CVMFS_UID_MAP"),
+        _id_map(parameters, "CVMFS_GID_MAP"),
+        os.geteuid() if claims else None,
+        os.getegid() if claims else None,
+    )
+
+
+def _id_map(parameters: Parameters, name: str) -> dict[str, int]:
+    path = _path(parameters, name)
+    if path is None:
+        return {}
+    data = FolderDocuments().read(PurePosixPath(path))
+    if data is None:
+        raise parameters.error(name, f"there is no file {path}")
+    return parse_id_map(data.decode("utf-8", "replace"), where=str(path))
+
+
+def _magic(parameters: Parameters) -> MagicSettings:
+    visibility = parameters.text("CVMFS_MAGIC_XATTRS_VISIBILITY", "rootonly").lower()
+    if visibility not in ("rootonly", "always", "never"):
+        raise parameters.error("CVMFS_MAGIC_XATTRS_VISIBILITY", "it is rootonly, always or never")
+    protected = _list(parameters, "CVMFS_XATTR_PROTECTED_XATTRS")
+    groups = _list(parameters, "CVMFS_XATTR_PRIVILEGED_GIDS")
+    if not all(group.isdecimal() and len(group) < 11 for group in groups):
+        raise parameters.error("CVMFS_XATTR_PRIVILEGED_GIDS", "groups are given by number")
+    return MagicSettings(
+        visibility,
+        tuple(name.removeprefix("user.") for name in protected),
+        tuple(map(int, groups)),
+    )
+
+
+def _list(parameters: Parameters, name: str) -> list[str]:
+    return parameters.text(name).replace(",", " ").split()

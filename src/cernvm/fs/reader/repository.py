@@ -112,6 +112,7 @@ class Repository:
         self.ahead = Ahead(ahead, fetcher, cache, self.objects, larder)
         self.clock = clock
         self.failure_count = 0
+        self.max_ttl_s: float = MAX_TTL_S  # the longest time between two looks for a newer revision
         self.revision_error = ""
         self.revision_attempts: tuple[Attempt, ...] = ()
         self._cache = cache
@@ -163,6 +164,7 @@ class Repository:
     def reload(self, deadline: Deadline) -> bool:
         """Ask for a newer revision and show it; True when the tree has changed. Failures are noted, not raised."""
         if self.pin.is_set:
+            self._reload_at = self.clock.monotonic() + NEVER_S
             return False
         if not self._reloading.acquire(timeout=deadline.remaining_s):
             self._note_revision_error(DeadlineError("reloading", after_s=deadline.budget_s))
@@ -243,11 +245,7 @@ class Repository:
         return manifest is not None
 
     def _open_pinned(self, deadline: Deadline) -> None:
-        if self.pin.root_catalog:
-            root_catalog = self.pin.digest
-        else:
-            root_catalog = choose(self.tags(deadline), self.pin, name=self.name).root_catalog
-            self._confirmed_at = self.clock.monotonic()
+        root_catalog = self.pin.digest if self.pin.root_catalog else self._find_pinned(deadline)
         tree = Tree(self._catalogs, root_catalog)
         properties = tree.folder(b"", deadline).properties
         modified_s = min(properties.last_modified_s, _MAX_TIME_S)
@@ -255,6 +253,23 @@ class Repository:
         self._show(Revision(properties.revision, root_catalog, published, tree))
         self._reload_at = self.clock.monotonic() + NEVER_S
         log.info("repository.pinned", extra=fields(name=self.name, revision=properties.revision))
+
+    def _find_pinned(self, deadline: Deadline) -> Digest:
+        """The root catalog that the pin means now; without a network, that which it meant last."""
+        pin_name = self.pin.breadcrumb_name(self.name)
+        try:
+            tag = choose(self.tags(deadline), self.pin, name=self.name)
+        except (UnavailableError, RollbackError) as error:
+            self._note_revision_error(error)
+            seen = self._breadcrumbs.last_seen(pin_name)
+            if seen is None:
+                raise
+            log.warning("repository.offline", extra=fields(name=self.name, error=str(error)))
+            return seen.root_catalog
+        self._confirmed_at = self.clock.monotonic()
+        tagged_s = int(tag.tagged_at.timestamp())
+        self._leave(pin_name, Breadcrumb(tag.root_catalog, tagged_s, tag.revision))
+        return tag.root_catalog
 
     def _show(self, revision: Revision) -> None:
         self._revision = revision
@@ -290,16 +305,18 @@ class Repository:
 
     def _leave_breadcrumb(self, manifest: Manifest) -> None:
         published_s = int(manifest.published_at.timestamp()) if manifest.published_at else 0
-        breadcrumb = Breadcrumb(manifest.root_catalog, published_s, manifest.revision)
+        self._leave(self.name, Breadcrumb(manifest.root_catalog, published_s, manifest.revision))
+
+    def _leave(self, name: str, breadcrumb: Breadcrumb) -> None:
         try:
-            self._breadcrumbs.leave(self.name, breadcrumb)
+            self._breadcrumbs.leave(name, breadcrumb)
         except SpaceError as error:
             log.warning("breadcrumb.lost", extra=fields(name=self.name, error=str(error)))
 
     def _ttl_s(self) -> float:
         root = self.revision.tree.root
         ttl_s = root.properties.ttl_s if root is not None else None
-        return float(min(max(ttl_s or DEFAULT_TTL_S, MIN_TTL_S), MAX_TTL_S))
+        return float(min(max(ttl_s or DEFAULT_TTL_S, MIN_TTL_S), self.max_ttl_s))
 
     def _note_revision_error(self, error: CvmError) -> None:
         self.revision_error = str(error)
