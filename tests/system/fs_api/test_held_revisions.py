@@ -84,3 +84,16 @@ def test_holding_an_old_revision_does_not_make_the_newest_look_new(opened, open_
         pass
     with open_pinned(None) as again:
         assert again.revision == newest
+
+
+def test_a_held_tag_that_was_shown_once_is_shown_without_a_network(mortal, tmp_path):
+    served, _ = mortal
+    where = {"url": served.url, "public_keys": [served.key], "cache": tmp_path / "cache"}
+    with open_repository(served.name, pin=Pin(tag="first"), **where) as held:
+        names = sorted(path.name for path in held.root.iterdir())
+    served.stop()
+
+    with open_repository(served.name, pin=Pin(tag="first"), **where) as held:
+        assert (held.revision, sorted(path.name for path in held.root.iterdir())) == (1, names)
+    with pytest.raises(HostError):
+        open_repository(served.name, pin=Pin(tag="tag2"), **where)

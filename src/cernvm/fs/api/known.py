@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 
@@ -25,14 +24,15 @@ def known_names(home: Home, *, environment: Mapping[str, str]) -> tuple[str, ...
 
     made = {path.stem for path in home.repositories.glob("*.toml")}
     mounted = {record.repository for record in recorded_mounts(home.run)}
-    read = {path.name.removeprefix(_BREADCRUMB) for path in home.cache.glob(f"{_BREADCRUMB}*")}
+    noted = {path.name.removeprefix(_BREADCRUMB) for path in home.cache.glob(f"{_BREADCRUMB}*")}
+    read = {name for name in noted if not name.startswith("pin-")}
     return tuple(sorted({*made, *mounted, *read, *configured_names(environment=environment)}))
 
 
 def names_below(home: Home, name: str, folder: str) -> list[str]:
     """The names in a folder of a repository as it was read last, directories with a slash at the end.
 
-    Empty where that is not at hand. Errors: those of opening it.
+    Names that are no UTF-8 are left out. Empty where that is not at hand. Errors: those of opening it.
     """
     settings = CacheSettings(home.cache)
     seen = open_breadcrumbs(settings).last_seen(check_repository_name(name))
@@ -47,7 +47,17 @@ def names_below(home: Home, name: str, folder: str) -> list[str]:
     held = ReaderSettings((), pin=Pin(root_catalog=str(seen.root_catalog)))
     client = ClientSettings(name, NetSettings(_NO_SERVER), settings, held)
     with open_client(client) as opened:
-        return [
-            os.fsdecode(item.name) + ("/" if stat.S_ISDIR(item.attributes.mode) else "")
-            for item in Files(opened.view, wait_s=_WAIT_S).listing(folder)
-        ]
+        listed = Files(opened.view, wait_s=_WAIT_S).listing(folder)
+    return [
+        item.name.decode() + ("/" if stat.S_ISDIR(item.attributes.mode) else "")
+        for item in listed
+        if _is_text(item.name)
+    ]
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

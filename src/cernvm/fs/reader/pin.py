@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +45,11 @@ class Pin:
     def is_set(self) -> bool:
         """Whether one revision is named."""
         return self != Pin()
+
+    def breadcrumb_name(self, repository: str) -> str:
+        """Under which name a client remembers what the pin meant, in the form of a repository's name."""
+        said = f"{self.tag}\n{self.revision}\n{self.at}".encode()
+        return f"pin-{hashlib.sha256(said).hexdigest()[:16]}.{repository}"
 
     @property
     def digest(self) -> Digest:
