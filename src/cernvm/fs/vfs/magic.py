@@ -72,7 +72,10 @@ class Magic:
         """The names that a listing shows."""
         visibility = self._settings.visibility
         if visibility == "always" or (visibility == "rootonly" and is_root):
-            return tuple(sorted({*REPOSITORY, *self._facts}))
+            names = {*REPOSITORY, *self._facts}
+            if not _membership(self._repository):
+                names.discard(b"user.authz")
+            return tuple(sorted(names))
         return ()
 
     def is_slow(self, name: bytes) -> bool:
@@ -150,9 +153,9 @@ def _log(repository: Repository, _: Node) -> str:
     )
 
 
-def _membership(repository: Repository, _: Node) -> str | None:
+def _membership(repository: Repository) -> str | None:
     root = repository.revision.tree.root
-    return root.properties.membership or None if root is not None else None
+    return None if root is None else root.properties.membership or None
 
 
 def _open_descriptors(_: Repository, __: Node) -> str:
@@ -198,7 +201,7 @@ Value = Callable[[Repository, Node], str | None]
 _BEGAN = time.monotonic()
 
 REPOSITORY: dict[bytes, Value] = {
-    b"user.authz": _membership,
+    b"user.authz": lambda repository, _: _membership(repository),
     b"user.catalog_counters": _catalog_counters,
     b"user.expires": _of_repository(lambda repository: int(repository.reload_due_s // 60)),
     b"user.fqrn": _of_repository(lambda repository: repository.name),
