@@ -164,7 +164,7 @@ def test_the_shell_completes_names_and_paths_without_a_server(fs, vectors, home)
             },
         )  # fmt: skip
         assert finished.returncode == 0, finished.stderr
-        return [line.partition(",")[2] for line in finished.stdout.splitlines()]
+        return [line.partition(",")[2] for line in finished.stdout.split()]
 
     assert f"{NAME}:/misc/" in offered("cvm fs ls vec")
     assert offered(f"cvm fs ls {NAME}:/ch") == [f"{NAME}:/changed"]

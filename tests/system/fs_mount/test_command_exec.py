@@ -226,6 +226,30 @@ def test_a_held_revision_and_claimed_files_are_shown(within):
     assert ended.stdout == f"0 /cvmfs/{NAME}/data\n"
 
 
+@pytest.mark.soak
+def test_killed_at_any_moment_it_leaves_nobody_who_serves(within, home, count, seeded):
+    for _ in range(count(100)):
+        process = subprocess.Popen([*within, "--", "sleep", "60"], stderr=subprocess.DEVNULL)
+        time.sleep(seeded.uniform(0.05, 0.9))
+        process.kill()
+        process.wait(5)
+    end = time.monotonic() + 10
+    while serving(home) and time.monotonic() < end:
+        time.sleep(0.05)
+
+    assert serving(home) == []
+    assert run(within, "cat", f"/cvmfs/{NAME}/changed").stdout == "revision 3\n"
+
+
+def test_in_a_user_namespace_of_somebody_elses_it_works_too(somebody, within):
+    ended = run(
+        [*somebody, "unshare", "--user", "--map-root-user", "--mount", *within],
+        *("sh", "-c", f"cat /cvmfs/{NAME}/changed; id -u"),
+    )
+
+    assert ended.stdout == "revision 3\n0\n", ended.stderr
+
+
 def test_an_ordinary_user_mounts_with_the_help_of_fusermount3(somebody, within, home, tmp_path):
     if shutil.which("fusermount3") is None:
         missing("fusermount3 is not installed")
