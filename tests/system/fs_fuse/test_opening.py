@@ -28,9 +28,9 @@ class Counting(MemoryTree):
         self.asked["read"] += 1
         return super().read(inode, offset, size_bytes, patience)
 
-    def backing(self, inode):
+    def backing(self, inode, least_bytes):
         self.asked["backing"] += 1
-        return super().backing(inode)
+        return super().backing(inode, least_bytes)
 
     def is_uncached(self, inode):
         self.asked["open"] += 1
@@ -138,7 +138,7 @@ def test_a_big_file_that_is_at_hand_is_read_without_us(mounted, point, tree):
 
 def test_a_file_that_is_open_by_its_pages_stays_so_when_it_gets_a_backing(mounted, point, tree):
     mounted(tree, settings=settings("passthrough"))
-    tree.backing = lambda _inode: None  # not in the cache yet
+    tree.backing = lambda _inode, _least_bytes: None  # not in the cache yet
     with (point / "big").open("rb") as first:
         start = first.read(100)
         del tree.backing

@@ -101,8 +101,9 @@ class MemoryTree:
     def is_uncached(self, inode: int) -> bool:
         return self._node(inode).is_uncached
 
-    def backing(self, inode: int) -> int | None:
-        path = self._node(inode).backing
+    def backing(self, inode: int, least_bytes: int) -> int | None:
+        node = self._node(inode)
+        path = node.backing if len(node.content) >= least_bytes else None
         return None if path is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:  # noqa: ARG002

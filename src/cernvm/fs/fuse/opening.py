@@ -106,12 +106,10 @@ class OpenFiles:
 
     def _pass_through(self, operations: Operations, inode: int) -> int:
         """The kernel's number of an inode's file; 0 where reads have to come to us."""
-        descriptor = operations.backing(inode)
+        descriptor = operations.backing(inode, self._settings.passthrough_from_bytes)
         if descriptor is None:
             return 0
         try:
-            if os.fstat(descriptor).st_size < self._settings.passthrough_from_bytes:
-                return 0
             return self._ioctl(_BACKING_OPEN, _BACKING_MAP.pack(descriptor, 0, 0))
         finally:
             os.close(descriptor)

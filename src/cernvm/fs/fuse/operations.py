@@ -65,8 +65,11 @@ class Operations(Protocol):
     def is_uncached(self, inode: int) -> bool:
         """Whether the kernel must keep no pages of a file; always at hand."""
 
-    def backing(self, inode: int) -> int | None:
-        """A descriptor, which the caller closes, of a file that is the whole content; None where none is at hand."""
+    def backing(self, inode: int, least_bytes: int) -> int | None:
+        """A descriptor, which the caller closes, of a file that is the whole content; None where none is at hand.
+
+        None also for content of less than `least_bytes`.
+        """
 
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:
         """The value of an extended attribute; `OSError(ENODATA)` if there is none."""

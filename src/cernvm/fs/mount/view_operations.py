@@ -125,9 +125,9 @@ class ViewOperations:
             return self._is_uncached(inode, None)
         return False
 
-    def backing(self, inode: int) -> int | None:
+    def backing(self, inode: int, least_bytes: int) -> int | None:
         with suppress(MustWaitError):
-            return self._backing(inode, None)
+            return self._backing(inode, least_bytes, None)
         return None
 
     def xattr(self, inode: int, name: bytes, patience: Patience) -> bytes:
@@ -160,8 +160,8 @@ class ViewOperations:
         return self._view.is_uncached(inode)
 
     @_with_errno
-    def _backing(self, inode: int, patience: Patience) -> int | None:  # noqa: ARG002
-        return self._view.backing(inode)
+    def _backing(self, inode: int, least_bytes: int, patience: Patience) -> int | None:  # noqa: ARG002
+        return self._view.backing(inode, least_bytes)
 
     def _awaken(self, inode: int, patience: Patience) -> None:
         """Errors: `MustWaitError`; `OSError(ESTALE)`, upon which the kernel walks the whole path again."""

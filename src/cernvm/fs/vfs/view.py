@@ -192,13 +192,19 @@ class View:
         """Whether a file's publisher wants nobody to keep its pages (direct I/O)."""
         return self._inodes.node(inode).entry.is_direct_io
 
-    def backing(self, inode: int) -> int | None:
+    def backing(self, inode: int, least_bytes: int) -> int | None:
         """A descriptor, which the caller closes, of a cached file that is the whole content; None where there is none.
 
         It stays right as long as it is held: content is replaced by name, never in place.
         """
         node = self._inodes.node(inode)
-        if node.entry.kind is not EntryKind.FILE or len(pieces := node.content()) != 1:
+        if node.entry.size < least_bytes or node.entry.kind is not EntryKind.FILE:
+            return None
+        try:
+            pieces = node.content()
+        except CvmError:
+            return None  # reading will say why
+        if len(pieces) != 1:
             return None
         content = self._repository.objects.cached(pieces[0].key, pieces[0].size_bytes)
         if content is None or content.path is None:
