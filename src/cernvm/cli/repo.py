@@ -321,11 +321,14 @@ def _shown_progress() -> Iterator[Progress]:
     with Status("publishing", console=Console(stderr=True)) as status:
 
         def show(progress: Progress) -> None:
-            if progress.files % 50 == 0:
+            if progress.packs or progress.files % 50 == 0:
                 read, stored = (
                     format_bytes(progress.read_bytes),
                     format_bytes(progress.stored_bytes),
                 )
-                status.update(f"publishing: {progress.files} files, {read} in, {stored} stored")
+                packs = f", {progress.packs} packs" if progress.packs else ""
+                status.update(
+                    f"publishing: {progress.files} files, {read} in, {stored} stored{packs}"
+                )
 
         yield Progress(on_change=show)

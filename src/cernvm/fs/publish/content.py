@@ -46,12 +46,19 @@ class Progress:
     read_bytes: int = 0
     stored_objects: int = 0
     stored_bytes: int = 0
+    packs: int = 0
     on_change: Callable[[Progress], None] = field(default=lambda _progress: None, repr=False)
 
     def add_file(self, content: Content) -> None:
         """Count a file that is done, whether it was read or recognised."""
         self.files += 1
         self.read_bytes += content.size
+        self.on_change(self)
+
+    def add_pack(self, stored_bytes: int) -> None:
+        """Count a pack that was made; of 0 bytes if the store had it."""
+        self.packs += 1
+        self.add_object(stored_bytes)
         self.on_change(self)
 
     def add_object(self, stored_bytes: int) -> None:

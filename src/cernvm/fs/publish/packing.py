@@ -80,7 +80,7 @@ class Packer:
         is_new = not self.store.has(path)
         if is_new:
             self.store.put(path, data)
-        self.progress.add_object(len(data) if is_new else 0)
+        self.progress.add_pack(len(data) if is_new else 0)
         if len(rows) == len(unique):
             self.index.remember_pack(fingerprint, pack)
         return pack

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -92,8 +92,10 @@ class ProfileWriter:
     store: ObjectStore
     packer: Packer
 
-    def write(self, root: Catalog, recordings: Iterable[Recording]) -> list[WrittenProfile]:
+    def write(self, root: Catalog, recordings: Sequence[Recording]) -> list[WrittenProfile]:
         """The profiles, by label, of the revision whose root catalog this will be."""
+        if not recordings:
+            return []
         with closing(Finder(root, self.store)) as finder:
             return [
                 self._write(finder, recording)
