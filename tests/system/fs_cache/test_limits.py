@@ -305,3 +305,36 @@ def test_many_threads_put_small_content_and_read_it(tmp_path):
     assert not wrong
     assert on_disk(tmp_path / "cache") <= 30 * SIZE
     assert not os.listdir(tmp_path / "cache/txn")
+
+
+def test_content_let_go_by_one_thread_is_not_closed_under_another(tmp_path, monkeypatch):
+    cache = DiskCache(tmp_path / "cache", quota_bytes=10**9)
+    put(cache, 0)
+    cache._max_held = 0  # so that each use may be the last one
+    with cache._lock:
+        cache._held.clear()
+    close = os.close
+
+    def close_slowly(descriptor):
+        close(descriptor)
+        time.sleep(0.002)
+
+    monkeypatch.setattr(os, "close", close_slowly)
+    failures = []
+
+    def work():
+        try:
+            for _ in range(100):
+                assert cache.open(key(0)).pread(0, 10**6) == data(0)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    monkeypatch.undo()
+    cache.close()
+
+    assert not failures

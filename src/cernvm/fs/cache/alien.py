@@ -49,7 +49,6 @@ class AlienCache:
         self._lock = threading.Lock()
         self._held: OrderedDict[str, FileContent] = OrderedDict()
         self._refused: OrderedDict[str, None] = OrderedDict()
-        self._fit: dict[str, bool] = {}
         self._owner = f"{_DRAFT_PREFIX}{uuid.uuid4().hex}"
         self._drafts = itertools.count(1)
         try:
@@ -129,13 +128,6 @@ class AlienCache:
 
     def _find(self, key: ContentKey) -> FileContent | None:
         """The file, if it is there and nothing speaks against it."""
-        subfolder = key.name[:2]
-        if subfolder not in self._fit:
-            if not self._folder.is_fit(subfolder):
-                return (
-                    None  # not there yet, or to be written by everybody: asked again the next time
-                )
-            self._fit[subfolder] = True
         content = self._open(key.name)
         if content is None and key.compression is Compression.NONE:
             content = self._open(_originals_name(key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ MAX_WAITING_BYTES = 16 << 20
 LINGER_S = (
     0.02  # what comes together is written together, and not in the middle of a reader's burst
 )
+REST_S = 1.0  # after a write that failed: the next ones would fail too, and each costs an eviction
 _ENOUGH_BYTES = 4 << 20
 
 log = logging.getLogger(__name__)
@@ -45,11 +47,14 @@ class WriteBehind:
         self._lock = threading.Lock()
         self._enough = threading.Event()
         self._some = threading.Event()
+        self._rest_ends = 0.0
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def put(self, name: str, content: Waiting) -> None:
         """Have content written; it can be found by `find` until then."""
+        if time.monotonic() < self._rest_ends:
+            return
         with self._lock:
             self._drop(name)
             self._waiting[name] = content
@@ -114,8 +119,10 @@ class WriteBehind:
         if self._waiting.get(name) is not content:
             return
         try:
-            self._write(name, content)
+            if time.monotonic() >= self._rest_ends:
+                self._write(name, content)
         except (OSError, CvmError) as error:
+            self._rest_ends = time.monotonic() + REST_S
             log.warning("cache.not_written", extra=fields(name=name, error=str(error)))
         with self._lock:
             was_forgotten = self._waiting.get(name) is not content

@@ -84,6 +84,7 @@ class Folder:
         self._access = access
         self._root = -1
         self._left: list[int] = []
+        self._fit: set[str] = set()
         self.enter()
 
     def enter(self) -> None:
@@ -96,8 +97,6 @@ class Folder:
             access.check(root, self.path)
             if access.makes_folders:
                 _widen(root, access.folder_mode)
-                for name in SUBFOLDERS:
-                    self._make(name, root, access.folder_mode)
                 for name in ("txn", *access.private_folders):
                     self._make(name, root, access.draft_mode)
         except BaseException:
@@ -106,6 +105,7 @@ class Folder:
         if self._root >= 0:
             self._left.append(self._root)  # other threads may be using it
         self._root = root
+        self._fit = set()
 
     def _make(self, name: str, root: int, mode: int) -> None:
         with suppress(FileExistsError):
@@ -117,19 +117,27 @@ class Folder:
         finally:
             os.close(below)
 
-    def is_fit(self, subfolder: str) -> bool:
-        """Whether one of the `SUBFOLDERS` passes the check too; for folders that are not made here."""
+    def _enter_subfolder(self, name: str, *, makes: bool = False) -> None:
+        """Check the subfolder of content before its first use; `makes` it where it is missing.
+
+        Errors: `OSError`, with `EPERM` when it is not fit to be used.
+        """
+        subfolder = name[:2]
+        if subfolder in self._fit:
+            return
         try:
+            if makes and self._access.makes_folders:
+                self._make(subfolder, self._root, self._access.folder_mode)
             below = os.open(subfolder, FOLDER_FLAGS, dir_fd=self._root)
-        except OSError:
-            return False
-        try:
-            self._access.check(below, self.path / subfolder)
-        except DeniedError:
-            return False
-        finally:
-            os.close(below)
-        return True
+            try:
+                self._access.check(below, self.path / subfolder)
+            finally:
+                os.close(below)
+        except FileNotFoundError:
+            raise
+        except (OSError, DeniedError) as error:
+            raise OSError(errno.EPERM, f"is not to be used: {error}", subfolder) from error
+        self._fit.add(subfolder)
 
     @property
     def is_gone(self) -> bool:
@@ -142,6 +150,7 @@ class Folder:
 
     def open(self, name: str) -> FileContent:
         """The content called `name`. Errors: `OSError`."""
+        self._enter_subfolder(name)
         return open_regular(name, self._root, self.path / name)
 
     def create(self, draft: str) -> int:
@@ -159,7 +168,13 @@ class Folder:
 
     def commit(self, draft: str, name: str) -> None:
         """Make a draft the content called `name`. Errors: `OSError`."""
-        os.rename(f"txn/{draft}", name, src_dir_fd=self._root, dst_dir_fd=self._root)
+        self._enter_subfolder(name, makes=True)
+        try:
+            os.rename(f"txn/{draft}", name, src_dir_fd=self._root, dst_dir_fd=self._root)
+        except FileNotFoundError:  # somebody removed the subfolder under the living
+            self._fit.discard(name[:2])
+            self._enter_subfolder(name, makes=True)
+            os.rename(f"txn/{draft}", name, src_dir_fd=self._root, dst_dir_fd=self._root)
 
     def discard(self, draft: str) -> None:
         """Remove a draft."""
@@ -184,6 +199,7 @@ class Folder:
         if not is_content_name(name):
             return
         try:
+            self._enter_subfolder(name)
             os.unlink(name, dir_fd=self._root)
         except IsADirectoryError:
             with suppress(OSError):
@@ -192,8 +208,12 @@ class Folder:
             pass
 
     def files(self, subfolder: str) -> dict[str, Found]:
-        """All content files of one of the `SUBFOLDERS` by name. Errors: `OSError`."""
+        """All content files of one of the `SUBFOLDERS` by name; none of one that is not fit. Errors: `OSError`."""
         found: dict[str, Found] = {}
+        try:
+            self._enter_subfolder(subfolder)
+        except (FileNotFoundError, PermissionError):
+            return found
         with _listed(subfolder, self._root) as entries:
             for entry in entries:
                 name = f"{subfolder}/{entry.name}"

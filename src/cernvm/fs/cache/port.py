@@ -66,6 +66,9 @@ class Content(Protocol):
     def pread(self, offset: int, size_bytes: int) -> bytes:
         """Bytes from `offset` on; fewer only at the end. Errors: `HostError` when the disk fails."""
 
+    def duplicate(self) -> int | None:
+        """A descriptor of the very file that was verified, which the caller closes; None in memory or without room."""
+
 
 class Draft(Protocol):
     """Content that is being written; nobody else sees it before `commit`."""
