@@ -7,7 +7,15 @@ from cernvm.core.digest import Algorithm
 from cernvm.fs.cache import ContentKey
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.pack import Pack
-from cernvm.fs.reader.ahead.course import Folder, Stop, Wanted, WantedPack, course
+from cernvm.fs.reader.ahead.course import (
+    Folder,
+    Stop,
+    Wanted,
+    WantedPack,
+    directory,
+    surroundings,
+    walk,
+)
 from cernvm.fs.reader.ahead.tally import Way
 
 NAMES = [bytes([letter]) for letter in b"abcdef"]
@@ -43,22 +51,22 @@ def folders_of(tree, path=b""):
     return {path: Folder(stops), **found}
 
 
-def walk(folders, path=b""):
+def walked(folders, path=b""):
     """The files in the order in which a walk meets them."""
     for stop in folders[path].stops:
         child = path + b"/" + stop.name
-        yield from walk(folders, child) if stop.is_directory else [child]
+        yield from walked(folders, child) if stop.is_directory else [child]
 
 
 @given(trees, st.data())
 def test_a_walk_finds_all_that_comes_next_in_its_own_order(tree, data):
     folders = folders_of(tree)
-    files = list(walk(folders))
+    files = list(walked(folders))
     if not files:
         return
     start = data.draw(st.sampled_from(files))
 
-    keys = [step.key for step in course(start, folders.get)]
+    keys = [step.key for step in walk(start, folders.get)]
 
     seen = list(dict.fromkeys(keys))
     after = [key_of(path) for path in files[files.index(start) + 1 :]]
@@ -66,15 +74,15 @@ def test_a_walk_finds_all_that_comes_next_in_its_own_order(tree, data):
 
 
 @given(trees, st.data())
-def test_without_a_walk_the_course_is_the_directory_and_no_more(tree, data):
+def test_a_directory_is_all_of_its_files_and_no_more(tree, data):
     folders = folders_of(tree)
-    files = list(walk(folders))
+    files = list(walked(folders))
     if not files:
         return
     start = data.draw(st.sampled_from(files))
     folder = start.rpartition(b"/")[0]
 
-    keys = [step.key for step in course(start, folders.get, goes_on=False)]
+    keys = [step.key for step in directory(start, folders.get)]
 
     own = [key_of(folder + b"/" + stop.name) for stop in folders[folder].stops if stop.is_file]
     assert sorted(keys, key=str) == sorted(own, key=str)
@@ -84,7 +92,7 @@ def test_a_directory_that_is_not_at_hand_is_passed_by():
     folders = folders_of({b"a": None, b"b": {b"c": None}, b"d": None})
     del folders[b"/b"]
 
-    keys = [step.key for step in course(b"/a", folders.get)]
+    keys = [step.key for step in walk(b"/a", folders.get)]
 
     assert keys == [key_of(b"/d"), key_of(b"/a")]
 
@@ -93,7 +101,7 @@ def test_packs_come_before_the_large_files_of_their_directory():
     pack = Pack(Algorithm.SHA1.digest(b"pack"), 100, 3)
     folders = {b"": Folder([file_at(b"/large")], [pack])}
 
-    steps = list(course(b"/small", folders.get))
+    steps = list(walk(b"/small", folders.get))
 
     assert steps[0] == WantedPack(Way.PACK, pack)
     assert [step.key for step in steps[1:]] == [key_of(b"/large")]
@@ -107,6 +115,42 @@ def test_a_course_is_made_as_it_is_followed():
         looked.append(path)
         return folders[path]
 
-    list(itertools.islice(course(b"/a", survey), 3))
+    list(itertools.islice(walk(b"/a", survey), 3))
 
     assert len(looked) <= 5
+
+
+def test_of_the_same_suffix_comes_first():
+    folders = {b"": Folder([file_at(b"/a.py"), file_at(b"/b.so"), file_at(b"/c.py")])}
+    keys = [step.key for step in directory(b"/c.py", folders.get)]
+    assert keys == [key_of(path) for path in (b"/a.py", b"/c.py", b"/b.so")]
+
+
+def test_surroundings_are_files_of_the_same_suffix_the_deepest_last():
+    cache = {b"m.pyc": None}
+    tree = {
+        b"pkg": {
+            b"tests": {b"deep": {b"cache": cache}},
+            b"core": {b"cache": cache, b"x.py": None},
+            b"cache": {b"a.pyc": None, b"b.pyc": None},
+        },
+    }
+    steps = surroundings(b"/pkg/cache/a.pyc", folders_of(tree).get)
+
+    paths = (b"/pkg/cache/b.pyc", b"/pkg/cache/a.pyc", b"/pkg/core/cache/m.pyc")
+    assert [step.key for step in steps] == [key_of(path) for path in paths]
+
+
+@given(trees, st.data())
+def test_surroundings_have_each_object_once_and_begin_with_the_directory(tree, data):
+    folders = folders_of(tree)
+    files = list(walked(folders))
+    if not files:
+        return
+    start = data.draw(st.sampled_from(files))
+
+    keys = [step.key for step in surroundings(start, folders.get)]
+
+    own = [step.key for step in directory(start, folders.get)]
+    assert keys[: len(own)] == own
+    assert len(set(keys)) == len(keys)

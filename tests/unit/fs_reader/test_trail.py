@@ -12,8 +12,8 @@ def folder(names=NAMES, packs=()):
 
 def test_misses_in_the_order_of_the_listing_are_a_walk():
     trail = Trail()
-    evidence = [trail.note(b"/d/" + name, folder()) for name in NAMES[:3]]
-    assert [one.is_walk for one in evidence] == [False, True, True]
+    evidence = [trail.note(b"/d/" + name, folder()) for name in NAMES[:4]]
+    assert [one.is_walk for one in evidence] == [False, False, True, True]
 
 
 def test_a_walk_goes_on_in_the_next_directory():
@@ -25,7 +25,7 @@ def test_a_walk_goes_on_in_the_next_directory():
 
 def test_misses_in_the_order_of_names_are_a_walk_too():
     trail = Trail()
-    evidence = [trail.note(b"/d/" + name, folder()) for name in sorted(NAMES)[:4]]
+    evidence = [trail.note(b"/d/" + name, folder()) for name in sorted(NAMES)[:5]]
     assert evidence[-1].is_walk
 
 

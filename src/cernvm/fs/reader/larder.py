@@ -14,6 +14,8 @@ from typing import Protocol
 
 from cernvm.fs.cache import ContentKey
 
+LOOK_AGAIN_S = 0.005  # after it should have come: whether it is still worth waiting for
+
 
 class Origin(Protocol):
     """Whatever an object came with; it hears what became of it."""
@@ -134,9 +136,10 @@ class Larder:
                 while raw_digest not in self._rations:
                     carrier = self._carriers.get(raw_digest)
                     left_s = ends_at_s - time.monotonic()
-                    if carrier is None or left_s <= 0 or carrier.due_s(raw_digest) > left_s:
+                    due_s = carrier.due_s(raw_digest) if carrier is not None else left_s
+                    if carrier is None or left_s <= 0 or due_s > left_s:
                         return False
-                    self._changed.wait(left_s)
+                    self._changed.wait(min(left_s, due_s + LOOK_AGAIN_S))
                 return True
             finally:
                 self._waiting -= 1

@@ -19,6 +19,7 @@ from cernvm.fs.reader.trace import Trace
 from cernvm.net import Attempt, Credentials, Fetcher, Sink, Urgency
 
 MAX_STOCKED = 4096
+MAX_LATELY = 4096
 # A single request takes its round trip, and then some: what comes ahead must come within this to be waited for.
 _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.01, 1.0
 
@@ -37,6 +38,7 @@ class ObjectSource:
         self._larder = larder or Larder(0)
         self._flights: dict[str, _Flight] = {}
         self._stocked: OrderedDict[str, tuple[Origin, int]] = OrderedDict()
+        self._lately: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
         self.rank = Rank.REGULAR
         # What proves to servers that whoever asks in this thread may read; of protected repositories.
@@ -109,8 +111,11 @@ class ObjectSource:
         size_bytes: int | None,
         limit_bytes: int,
         origin: Origin,
+        origin_bytes: int = 0,
     ) -> int:
         """Bring an object into the cache before anybody asks; its size, 0 when it is there or on its way already.
+
+        `origin_bytes` is what `origin` is told when it is used.
 
         Errors: as `get`.
         """
@@ -118,12 +123,16 @@ class ObjectSource:
         if flight is None or not is_mine:
             return 0
         content = self._fly(flight, key, kind, deadline, size_bytes, limit_bytes)
-        self.note_ahead(key, origin, content.size_bytes)
+        self.note_ahead(key, origin, origin_bytes)
         return content.size_bytes
 
     def holds(self, key: ContentKey) -> bool:
         """Whether the cache has it."""
         return self._cache.open(key) is not None
+
+    def was_fetched_lately(self, raw_digest: bytes) -> bool:
+        """Whether an object came singly not long ago, so that one that comes ahead is of no use."""
+        return raw_digest in self._lately
 
     def is_on_its_way(self, key: ContentKey) -> bool:
         """Whether somebody is fetching it."""
@@ -280,6 +289,10 @@ class ObjectSource:
         finally:
             if not ahead and (len(attempts) != 1 or attempts[0].error):
                 self._trace.add_attempts(path, attempts)
+        with self._lock:
+            self._lately[key.digest.raw] = None
+            if len(self._lately) > MAX_LATELY:
+                self._lately.popitem(last=False)
         log.debug("object.fetched", extra=fields(path=path, size=content.size_bytes))
         return content
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cernvm.fs.cache import Cache
 from cernvm.fs.format.profile import Profile
-from cernvm.fs.reader.ahead.course import Step, Wanted, course
+from cernvm.fs.reader.ahead.course import Step, Wanted, directory, surroundings, walk
 from cernvm.fs.reader.ahead.crew import Crew
 from cernvm.fs.reader.ahead.gathering import Gatherer
 from cernvm.fs.reader.ahead.profiles import Profiles
@@ -91,6 +91,7 @@ class Ahead:
         self._profiles.note_miss(raw_digest)
         if not self._settings.read_ahead or self._larder.is_foreseen(raw_digest):
             return  # if it comes already, the run that it belongs to hears of its use
+        self._gatherer.leave_out(raw_digest)
         self._misses.append(Miss(revision, path, pieces[at + 1 :], at > 0))
         self._crew.wake()
 
@@ -179,13 +180,14 @@ class Ahead:
         if not evidence.suffices(link.rtt_s):
             return
         window = first_window(link.rtt_s, link.bytes_per_s, is_walk=evidence.is_walk)
-        if miss.following and (miss.is_later_chunk or link.rtt_s >= NEAR_S):
+        is_far = link.rtt_s >= NEAR_S
+        if miss.following and (miss.is_later_chunk or is_far):
             chunks = (Wanted.piece(Way.CHUNK, piece) for piece in miss.following)
             self.begin(miss.path, chunks, Window(window.size_bytes))
         with self._lock:
             last = self._runs.get(miss.folder)
-        steps = course(miss.path, survey, goes_on=evidence.is_walk)
-        self.begin(miss.folder, steps, window if last is None else last.window)
+        course = walk if evidence.is_walk else surroundings if is_far else directory
+        self.begin(miss.folder, course(miss.path, survey), window if last is None else last.window)
 
     def _stock_some(self) -> bool:
         """While nobody reads: move what has waited for a while into the cache, which frees its memory."""

@@ -1,8 +1,7 @@
-"""What is likely wanted after a file: the way that a walk through the tree takes from there.
+"""What is likely wanted after a file, in three ways: its directory, its surroundings, or where a walk goes from there.
 
-The course goes on through the file's directory in the order of its listing, each directory below where it stands, then
-wraps round to the directory's first files, then goes on above. Whoever reads in another order still finds most of what
-is wanted in the same directory. A course has no end of its own: its follower stops when it no longer pays.
+A walk goes on through the file's directory in the order of its listing, each directory below where it stands, and then
+on above. A course is long: its follower stops when it no longer pays.
 """
 
 from __future__ import annotations
@@ -11,13 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cernvm.fs.cache import ContentKey
+from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.reader.ahead.tally import Way
 from cernvm.fs.reader.pieces import Piece
 
-MAX_DEPTH = 64
+USUAL_RATIO = 0.4
+MAX_DEPTH = 64  # of a walk
+MAX_UP, MAX_DOWN = 2, 3
+MAX_SURROUNDING = 256  # directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,12 @@ class Wanted:
     key: ContentKey
     kind: ObjectKind
     size_bytes: int
+
+    @property
+    def transfer_bytes(self) -> int:
+        """About what is to be transferred, which only its coming tells."""
+        is_plain = self.key.compression is Compression.NONE
+        return self.size_bytes if is_plain else int(USUAL_RATIO * self.size_bytes)
 
     @classmethod
     def piece(cls, way: Way, piece: Piece) -> Wanted:
@@ -49,7 +58,7 @@ class WantedPack:
     pack: Pack
 
     @property
-    def size_bytes(self) -> int:
+    def transfer_bytes(self) -> int:
         """What is to be transferred."""
         return self.pack.size_bytes
 
@@ -80,8 +89,8 @@ Survey = Callable[[bytes], Folder | None]
 Step = Wanted | WantedPack
 
 
-def course(path: bytes, survey: Survey, *, goes_on: bool = True) -> Iterator[Step]:
-    """What to fetch after a miss of the file at `path`: its directory, then, if it `goes_on`, what follows in a walk.
+def walk(path: bytes, survey: Survey) -> Iterator[Step]:
+    """What a walk in the order of listings takes from the file at `path` on; then the files before it in its directory.
 
     `survey` tells what a directory holds; None where that would have to be fetched first.
     """
@@ -91,16 +100,65 @@ def course(path: bytes, survey: Survey, *, goes_on: bool = True) -> Iterator[Ste
         return
     yield from _packs(folder)
     place = _place(folder, name)
-    rest = folder.stops[place:]
-    yield from _stops(above, rest, survey, MAX_DEPTH) if goes_on else _own(rest)
+    yield from _stops(above, folder.stops[place:], survey, MAX_DEPTH)
     yield from _own(folder.stops[:place])
-    while goes_on and above:
+    while above:
         above, _, name = above.rpartition(b"/")
         folder = survey(above)
         if folder is None:
             return
         yield from _packs(folder)
         yield from _stops(above, folder.stops[_place(folder, name) :], survey, MAX_DEPTH)
+
+
+def directory(path: bytes, survey: Survey) -> Iterator[Step]:
+    """The rest of the directory of the file at `path`, files of the same suffix first."""
+    above, _, name = path.rpartition(b"/")
+    folder = survey(above)
+    if folder is None:
+        return
+    yield from _packs(folder)
+    place = _place(folder, name)
+    stops = [*folder.stops[place:], *folder.stops[:place]]
+    suffix = _suffix(name)
+    yield from _own([stop for stop in stops if _suffix(stop.name) == suffix])
+    yield from _own([stop for stop in stops if _suffix(stop.name) != suffix])
+
+
+def surroundings(path: bytes, survey: Survey) -> Iterator[Step]:
+    """The directory of the file at `path`, then files of the same suffix near by: what a program reads that starts.
+
+    The subtrees of the next directories above, level by level, so that what lies deep in one of them, as tests do,
+    comes last.
+    """
+    yield from directory(path, survey)
+    above, _, name = path.rpartition(b"/")
+    known = {above}
+    for _ in range(MAX_UP):
+        if not above:
+            return
+        above = above.rpartition(b"/")[0]
+        yield from _levels(above, survey, _suffix(name), known)
+
+
+def _levels(top: bytes, survey: Survey, suffix: bytes, known: set[bytes]) -> Iterator[Step]:
+    level = [top]
+    for _ in range(MAX_DOWN):
+        below = []
+        for path in level:
+            folder = survey(path)
+            if folder is None:
+                continue
+            if path not in known and len(known) < MAX_SURROUNDING:
+                known.add(path)
+                yield from _packs(folder)
+                yield from _own([stop for stop in folder.stops if _suffix(stop.name) == suffix])
+            below += [path + b"/" + stop.name for stop in folder.stops if stop.is_directory]
+        level = below
+
+
+def _suffix(name: bytes) -> bytes:
+    return name.rpartition(b".")[2]
 
 
 def _place(folder: Folder, name: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +11,14 @@ LOOK_EVERY_S = 3.0
 IDLE_S = 10.0
 CLOSING_S = 0.5
 
+log = logging.getLogger(__name__)
+
 
 class Crew:
     """Threads that call `work` until it has nothing to do (it answers False), then wait to be woken.
 
     While they wait, `tidy` is called every `LOOK_EVERY_S`; a thread ends once `IDLE_S` passed in which neither did
-    anything. Neither may raise. Concurrency: `wake` from any thread; it costs next to nothing while all are at work.
+    anything. Concurrency: `wake` from any thread; it costs next to nothing while all are at work.
     """
 
     def __init__(self, work: Callable[[], bool], tidy: Callable[[], bool], *, limit: int) -> None:
@@ -62,11 +65,11 @@ class Crew:
             calls = self._calls
             if self._is_closed:
                 break
-            if self._work():
+            if _safely(self._work):
                 busy_at_s = time.monotonic()
                 continue
             if not self._wait(calls) and not self._is_closed:
-                if self._tidy():
+                if _safely(self._tidy):
                     busy_at_s = time.monotonic()
                 elif time.monotonic() - busy_at_s > IDLE_S:
                     break
@@ -85,3 +88,12 @@ class Crew:
                 return self._changed.wait(LOOK_EVERY_S)
             finally:
                 self._idle -= 1
+
+
+def _safely(action: Callable[[], bool]) -> bool:
+    """What it answers; a defect in it must not take a thread from what comes next."""
+    try:
+        return action()
+    except Exception:
+        log.exception("ahead.crashed")
+        return False

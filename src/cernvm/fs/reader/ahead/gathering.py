@@ -29,6 +29,7 @@ TRY_AGAIN_S = 60.0
 MISSING_PACK_S = 3600.0
 FOR_EVER_S = float("inf")
 MAX_TRIED = 1 << 16
+LEAST_GRACE_S = 0.004
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,10 @@ class Gatherer:
         self._note_tried(digest.raw, TRY_AGAIN_S)
         return False
 
+    def leave_out(self, raw_digest: bytes) -> None:
+        """A reader fetches this one itself."""
+        self._note_tried(raw_digest, TRY_AGAIN_S)
+
     def gather(self, run: Run, steps: Sequence[Step]) -> None:
         """Fetch what `Run.next_steps` gave."""
         small = []
@@ -81,7 +86,12 @@ class Gatherer:
         pack = step.pack
         origin = run.source(step.way)
         flight = partial(
-            PackFlight, pack, self._larder, origin, first_byte_s=self._fetcher.link.rtt_s
+            PackFlight,
+            pack,
+            self._larder,
+            origin,
+            first_byte_s=self._fetcher.link.rtt_s,
+            is_here=self._objects.was_fetched_lately,
         )
         try:
             kept = self._fetcher.fetch_into(
@@ -118,13 +128,15 @@ class Gatherer:
                 size_bytes=None if is_catalog else step.size_bytes,
                 limit_bytes=MAX_CATALOG_BYTES if is_catalog else step.size_bytes,
                 origin=run.source(step.way),
+                origin_bytes=step.transfer_bytes,
             )
         except CvmError:
             self._tally.failed(step.way)
             came_bytes = 0
         if came_bytes:
             self._tally.fetched(step.way, 1, came_bytes)
-        run.returned(step.size_bytes - came_bytes)
+        else:
+            run.returned(step.transfer_bytes)
 
     def _gather_small(self, run: Run, steps: Sequence[Wanted]) -> None:
         carrier = _Coming(self._fetcher.link.rtt_s)
@@ -137,9 +149,9 @@ class Gatherer:
                 if isinstance(answer, CvmError):
                     self._tally.failed(step.way)
                     self._larder.ended([step.key.digest.raw], carrier)
-                    run.returned(step.size_bytes)
+                    run.returned(step.transfer_bytes)
                     continue
-                run.returned(step.size_bytes - len(answer))
+                run.returned(step.transfer_bytes - len(answer))
                 self._tally.fetched(step.way, 1, len(answer))
                 self._larder.put(step.key, answer, step.size_bytes, run.source(step.way))
         finally:
@@ -158,10 +170,12 @@ class Gatherer:
 
 
 class _Coming:
-    """Small objects under way: each is due about a round trip after it was asked for."""
+    """Small objects under way: each is due a round trip after it was asked for, and nobody waits for a late one."""
 
     def __init__(self, rtt_s: float) -> None:
         self._due_at_s = time.monotonic() + rtt_s
+        self._grace_s = max(rtt_s / 4, LEAST_GRACE_S)
 
     def due_s(self, _raw_digest: bytes) -> float:
-        return max(0.0, self._due_at_s - time.monotonic())
+        left_s = self._due_at_s - time.monotonic()
+        return max(0.0, left_s) if left_s > -self._grace_s else float("inf")

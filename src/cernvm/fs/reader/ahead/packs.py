@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from cernvm.fs.cache import ContentKey
 from cernvm.fs.format.pack import Pack, PackedObject, PackReader
@@ -11,13 +12,21 @@ from cernvm.net import Sink
 
 
 class PackFlight(Sink[int]):
-    """Takes a pack's bytes; gives how many objects were new here.
+    """Takes a pack's bytes; gives how many objects of it were kept, those left out of which `is_here` says yes.
 
     `due_s` tells a waiting reader how far off an object is: what lies before it, at the pace that the pack has come so
     far. Concurrency: written by one thread, asked by any.
     """
 
-    def __init__(self, pack: Pack, larder: Larder, origin: Origin, *, first_byte_s: float) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        larder: Larder,
+        origin: Origin,
+        *,
+        first_byte_s: float,
+        is_here: Callable[[bytes], bool],
+    ) -> None:
         self._reader = PackReader(pack)
         self._larder = larder
         self._origin = origin
@@ -25,6 +34,7 @@ class PackFlight(Sink[int]):
         self._received_bytes = 0
         self._asked_at_s = time.monotonic()
         self._first_byte_s = first_byte_s
+        self._is_here = is_here
         self._came_at_s = 0.0
         self._kept = 0
 
@@ -37,6 +47,8 @@ class PackFlight(Sink[int]):
         if was_unknown and self._reader.objects is not None:
             self._announce(self._reader.objects)
         for packed, stored in found:
+            if self._is_here(packed.digest.raw):
+                continue
             key = ContentKey(packed.digest, packed.compression)
             self._larder.put(key, stored, packed.content_bytes, self._origin)
             self._kept += 1

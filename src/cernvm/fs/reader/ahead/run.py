@@ -10,7 +10,7 @@ from cernvm.fs.reader.ahead.course import Step, Wanted
 from cernvm.fs.reader.ahead.tally import Tally, Way
 from cernvm.fs.reader.ahead.window import Window
 
-MAX_BATCH = 16
+MAX_BATCH = 32
 MAX_BATCH_BYTES = 512 * 1024
 RASH = 2  # an object that is so much larger than the window is not fetched on so little evidence
 MAX_SKIPPED = 512  # a course through what was tried already ends; the next miss begins another
@@ -50,14 +50,16 @@ class Run:
             if step is None or skipped > MAX_SKIPPED:
                 self.is_over = True
                 break
-            is_rash = isinstance(step, Wanted) and step.size_bytes > RASH * self.window.size_bytes
+            is_rash = (
+                isinstance(step, Wanted) and step.transfer_bytes > RASH * self.window.size_bytes
+            )
             if is_rash or is_needless(step):
                 skipped += 1
                 continue
             batch.append(step)
-            size_bytes += step.size_bytes
+            size_bytes += step.transfer_bytes
             with self._lock:
-                self.window.sent(step.size_bytes)
+                self.window.sent(step.transfer_bytes)
             if not isinstance(step, Wanted):
                 break
         return batch

@@ -14,8 +14,9 @@ from cernvm.fs.reader.ahead.course import Folder
 NEAR_S = (
     0.002  # servers nearer than this are asked so quickly that fetching ahead must be sure to pay
 )
-SURE_ODDS = 16.0
+SURE_ODDS = 60.0
 MOST_ODDS = 1e4
+MOST_PER_MISS = 4  # so that one coincidence is not taken for a walk
 MANY_MISSES = 6
 MAX_FOLDERS = 256
 _LOST_BY_STRAY = 8.0
@@ -53,7 +54,7 @@ class Trail:
         files = [stop.name for stop in folder.stops if stop.is_file] if folder else []
         # Programs begin with `__init__` and the like, so the first by name tells nothing, only the next.
         if _follows(files, last, name) or (last and _follows(sorted(files), last, name)):
-            self._odds = min(MOST_ODDS, self._odds * len(files))
+            self._odds = min(MOST_ODDS, self._odds * min(len(files), MOST_PER_MISS))
         else:
             self._odds = max(1.0, self._odds / _LOST_BY_STRAY)
         has_packs = folder is not None and bool(folder.packs)
