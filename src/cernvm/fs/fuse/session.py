@@ -107,6 +107,7 @@ class Session:
         self._is_leaving = False
         self._has_left = False
         self.heritage: Heritage | None = None
+        self.in_hand = 0  # the number of the request that the loop is at, for whoever watches it
         self._admit: Callable[[Request, Patience], None] | None = None
 
     def guard(
@@ -172,7 +173,10 @@ class Session:
             message = self._receive()
             if message is None:
                 return
-            self._handle(parse_request(message), message)
+            request = parse_request(message)
+            self.in_hand = request.number
+            self._handle(request, message)
+            self.in_hand = 0
         self._has_left = True
 
     def _repeat(self, request: Request, message: bytes, in_hand: RequestsInHand) -> None:

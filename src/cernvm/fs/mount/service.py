@@ -30,6 +30,7 @@ from cernvm.fs.mount.settings import MountSettings
 from cernvm.fs.mount.succession import Belongings, Estate, take_up
 from cernvm.fs.mount.talk_server import inspection_answers, talk_server
 from cernvm.fs.mount.view_operations import ViewOperations
+from cernvm.fs.mount.watch import LoopWatch
 from cernvm.fs.vfs import InodeLedger
 
 # All is taken back by notices when a revision changes; without epochs, all but absent names beyond some number.
@@ -99,6 +100,9 @@ class Service:
         )
         self._authorizer = Authorizer(client.view, settings.authorization)
         client.repository.objects.credentials = self._authorizer.credentials
+        self._watch = LoopWatch(
+            lambda: self._session.in_hand, limit_s=settings.kernel.reader_deadline_s
+        )
         self.record = self._described(None)
         self._is_in_office = False
 
@@ -130,6 +134,7 @@ class Service:
                 self._office.enter(self._estate())
                 self._is_in_office = self.record.holder is not None
             self._guard()
+            self._watch.start()
             self._follower.start(invalidating=self._generation > 1)
             revision = self._client.view.revision
             point = str(self._settings.point)
@@ -155,6 +160,7 @@ class Service:
                 log.warning("control.unavailable", extra=fields(error=str(error)))
             stack.callback(self._authorizer.close)
             stack.callback(self._follower.stop)
+            stack.callback(self._watch.stop)
             stack.enter_context(talk_server(inspection))
             _spare_the_collector()
             if heritage:
