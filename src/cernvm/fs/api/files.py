@@ -98,7 +98,8 @@ class Files:
         """A regular file's content, which stays that of now whatever revision follows; to be closed."""
         with self._found(path, follow=True) as steps:
             step = self._of_kind(steps, is_folder=False)
-            again = self._look_up(steps[-2].inode, step.name) if len(steps) > 1 else step.attributes
+            # one reference more, which is the open file's; a file is never the root
+            again = self._look_up(steps[-2].inode, step.name)
         return OpenFile(self.view, again, self._wait_s)
 
     @contextmanager
