@@ -26,17 +26,36 @@ from tree import make_tree, numpy_command
 
 NAME = "bench.cernvm.test"
 CVM = str(Path(__file__).parent.parent / ".venv/bin/cvm")
-SCENARIOS = ("loopback", "far", "narrow", "warm", "hot", "crowd")
+SCENARIOS = ("loopback", "far", "narrow", "warm", "hot", "big", "crowd", "lookups")
 RTT_MS = 20
 MBIT = 100
+BIG_MB = 200
+PACKED = ("K", "F")  # the letters of packs and profiles
+LOOKUP_FILES = (1_000, 10_000, 100_000)
+
+# Stats names in a random order, each once, that the kernel does not know (any more).
+LOOKUPS = """
+import os, random, sys, time
+folder, count, is_listed = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
+names = [f"{folder}/f{n:06}" for n in random.Random(1).sample(range(1, count), min(999, count - 1))]
+if is_listed:
+    os.listdir(folder)
+    with open("/proc/sys/vm/drop_caches", "w") as caches:
+        caches.write("2")
+    os.stat(folder)
+begin = time.perf_counter()
+for name in names:
+    os.stat(name)
+print((time.perf_counter() - begin) / len(names) * 1e6)
+"""
 
 
 def main():
     options = parse_arguments()
-    work = options.work or Path(tempfile.mkdtemp(prefix="bench-fs-"))
+    work = options.work or Path(tempfile.mkdtemp(prefix="bench-fs-", dir="/var/tmp"))
     work.mkdir(exist_ok=True)
     try:
-        with Bench(work.absolute(), options.runs) as bench:
+        with Bench(work.absolute(), options) as bench:
             for scenario in options.only or SCENARIOS:
                 getattr(bench, scenario)()
             print(bench.table())
@@ -52,6 +71,7 @@ def parse_arguments():
     parser.add_argument("--json", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=SCENARIOS)
+    parser.add_argument("--million", action="store_true", help="also look up among 10^6 files")
     parser.add_argument("--work", type=Path, help="kept, so that the next run need not publish")
     return parser.parse_args()
 
@@ -59,9 +79,10 @@ def parse_arguments():
 class Bench:
     """The servers, the repository, and the figures that were measured."""
 
-    def __init__(self, work, runs):
+    def __init__(self, work, options):
         self.work = work
-        self.runs = runs
+        self.runs = options.runs
+        self.lookup_files = LOOKUP_FILES + (1_000_000,) * options.million
         self.figures = {}  # (row, column) -> seconds
         self.processes = []
         self.point = work / "mnt"
@@ -98,7 +119,23 @@ class Bench:
             "repo", "create", NAME, "--storage", self.work / "www", "--keys", self.work / "keys"
         )
         self.cvm("repo", "publish", NAME, self.tree / "sw", "--at", "/sw")
-        (self.work / "published").touch()
+        stored = sum(
+            path.stat().st_size
+            for path in (self.work / "www/data").rglob("*")
+            if path.is_file() and path.name[-1:] not in PACKED
+        )
+        big, flat = self.work / "big", self.work / "flat"
+        big.mkdir()
+        (big / "file").write_bytes(os.urandom(BIG_MB * 1_000_000))
+        for count in self.lookup_files:
+            (flat / f"{count}").mkdir(parents=True)
+            for number in range(count):
+                (flat / f"{count}/f{number:06}").touch()
+        self.cvm("repo", "publish", NAME, big, "--at", "/big")
+        self.cvm("repo", "publish", NAME, flat, "--at", "/flat")
+        shutil.rmtree(flat)
+        self.cvm("repo", "profile", "record", NAME, "numpy", "--", *numpy_command(f"/cvmfs/{NAME}"))
+        (self.work / "published").write_text(str(stored))
 
     @property
     def key(self):
@@ -137,11 +174,8 @@ class Bench:
 
     @property
     def stored_bytes(self):
-        """What a client must fetch: every object but packs, which hold the same again."""
-        data = self.work / "www/data"
-        return sum(
-            p.stat().st_size for p in data.rglob("*") if p.is_file() and p.name[-1:] not in "KF"
-        )
+        """What a client of the tree must fetch: every object but packs, which hold the same again."""
+        return int((self.work / "published").read_text())
 
     # Scenarios
 
@@ -202,6 +236,31 @@ class Bench:
             action(self.tree)
             self.note(row, "ext4", lambda a=action: timed(a, self.tree), 2 * self.runs)
 
+    def big(self):
+        for client in self.clients:
+            with client.mounted(self.port):
+                read_big(self.point)
+            self.note(
+                f"{BIG_MB} MB, warm", client.name, lambda c=client: self.time_warm(c, read_big)
+            )
+            with client.mounted(self.port):
+                self.note(f"{BIG_MB} MB, hot", client.name, lambda: timed(read_big, self.point))
+        self.note(f"{BIG_MB} MB, warm", "ext4", lambda: self.time_ext4(read_big))
+        self.note(f"{BIG_MB} MB, hot", "ext4", lambda: timed(read_big, self.work))
+
+    def lookups(self):
+        """Microseconds a look-up, server and program on one CPU: what another CPU's wake-up costs is not looked at."""
+        for count in self.lookup_files:
+            for client in self.clients:
+                self.note(
+                    f"look-up among {count}, from the catalog, us", client.name,
+                    lambda c=client, n=count: self.time_lookups(c, n, is_listed=False),
+                )  # fmt: skip
+                self.note(
+                    f"look-up among {count}, after a listing, us", client.name,
+                    lambda c=client, n=count: self.time_lookups(c, n, is_listed=True),
+                )  # fmt: skip
+
     def crowd(self):
         for client in self.clients:
             with client.mounted(self.port):
@@ -233,6 +292,22 @@ class Bench:
         client.forget()
         with client.mounted(port):
             return timed(read_all, self.point)
+
+    def time_lookups(self, client, count, *, is_listed):
+        with pinned(), client.mounted(self.port):
+            folder = self.point / f"flat/{count}"
+            (folder / "f000000").stat()  # its catalog is there from now on
+            words = [
+                sys.executable,
+                "-S",
+                "-E",
+                "-c",
+                LOOKUPS,
+                str(folder),
+                str(count),
+                str(is_listed),
+            ]
+            return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
     def time_warm(self, client, action):
         with client.mounted(self.port):
@@ -287,7 +362,7 @@ class Bench:
             "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()[2]},
             "tree": {"files": count_files(self.tree / "sw"), "stored_bytes": self.stored_bytes},
             "figures": [
-                {"what": row, "with": column, "unit": "MB" if row.endswith("MB") else "s",
+                {"what": row, "with": column, "unit": unit_of(row),
                  "median": statistics.median(values), "values": values}
                 for (row, column), values in self.figures.items()
             ],
@@ -311,7 +386,7 @@ def clients(bench):
     """Who is measured; the first is what a user gets."""
     ours = [
         Ours(bench, "cvm"),
-        Ours(bench, "cvm, unpacked", "--packs", "off"),
+        Ours(bench, "cvm, unprepared", "--packs", "off", "--profiles", "off"),
     ]
     original = os.environ.get("CVMFS_ORIGINAL")
     return [*ours, Original(bench, Path(original))] if original else ours
@@ -390,6 +465,21 @@ class Original:
         return max((resident_mb(int(pid)) for pid in pids.stdout.split()), default=0.0)
 
 
+def read_big(point):
+    subprocess.run(["cat", point / "big/file"], stdout=subprocess.DEVNULL, check=True)
+
+
+@contextmanager
+def pinned():
+    """Everything that is started meanwhile runs on one CPU."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def read_all(point):
     subprocess.run(f"tar cf - -C {point} sw | cat >/dev/null", shell=True, check=True)
 
@@ -435,6 +525,10 @@ def resident_mb(pid):
         return 0.0
     lines = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return int(lines[0].split()[1]) / 1000 if lines else 0.0
+
+
+def unit_of(row):
+    return next((unit for unit in ("MB", "us") if row.endswith(f", {unit}")), "s")
 
 
 def count_files(folder):
