@@ -37,7 +37,9 @@ from cernvm.fs.reader.database import open_database
 MAX_QUERY_S = 10.0
 MAX_NESTED = 1_000_000
 _STEPS_BETWEEN_CHECKS = 200_000
-_MOST_PAGES = 2 << 20  # of them in SQLite's own memory: with too few each look-up takes half as long again
+_MOST_PAGES = (
+    2 << 20
+)  # of them in SQLite's own memory: with too few each look-up takes half as long again
 _CONNECTION_BYTES = 128 * 1024
 _REFERENCE_BYTES = 400
 _SOME_CHILDREN = "SELECT 1 FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
@@ -63,7 +65,6 @@ class Catalog:
         self.prefix = prefix
         self._place = f"catalog {self.digest}"
         self._lock = threading.Lock()
-        self._cache = cache
         self._limit = _TimeLimit()
         self._is_elsewhere = prefix != mountpoint
         self._connection = open_database(content)
@@ -72,8 +73,7 @@ class Catalog:
         self._cursor = self._connection.cursor()
         pages_bytes = min(content.size_bytes, _MOST_PAGES)
         self.memory_bytes = _CONNECTION_BYTES + pages_bytes
-        cache.pin(key)
-        self._is_pinned = True
+        self._hold = _Hold(cache, key, self._connection)
         with self._format_errors():
             self._connection.execute(f"PRAGMA cache_size = -{_MOST_PAGES // 1024}")
             self._check_tables()
@@ -234,10 +234,21 @@ class Catalog:
         where = f"{self._place}, {error.where}" if error.where else self._place
         return CatalogFormatError(error.reason, where=where)
 
+
+class _Hold:
+    """What a catalog gives back at its end.
+
+    Not by itself: while an object's `__del__` runs, a weak reference still gives it away, and `Tree` would show a
+    catalog that is closed.
+    """
+
+    def __init__(self, cache: Cache, key: ContentKey, connection: sqlite3.Connection) -> None:
+        self._cache, self._key, self._connection = cache, key, connection
+        cache.pin(key)
+
     def __del__(self) -> None:
-        if getattr(self, "_is_pinned", False):
-            self._cache.unpin(self.key)
-            self._connection.close()
+        self._cache.unpin(self._key)
+        self._connection.close()
 
 
 class _TimeLimit:
