@@ -1,6 +1,6 @@
-"""One HTTP connection whose every send and receive is bounded: by silence, by slowness and by the request's deadline.
+"""Every send and receive of HTTP bounded: by silence, by slowness and by the request's deadline.
 
-Every room that asks over HTTP does it over this one, and tells its users in its own words what went wrong.
+`Watch` is what bounds them, here and in `wire.py`; `Connection` is for rooms that ask little and are no fetchers.
 Source: docs/decisions/every-receive-is-bounded.md.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import io
 import socket
-import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -135,21 +134,11 @@ def _open_response(
 
 
 class Connection(http.client.HTTPConnection):
-    """A plain connection to a host, or to a proxy (`absolute`: it wants whole URLs)."""
+    """A plain connection to a host."""
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        timing: Timing,
-        resolver: Resolver,
-        *,
-        absolute: bool = False,
-        **tls: Any,
-    ) -> None:
-        super().__init__(host, port, **tls)
+    def __init__(self, host: str, port: int, timing: Timing, resolver: Resolver) -> None:
+        super().__init__(host, port)
         self.watch = Watch(timing)
-        self._absolute = absolute
         # Two of the three places where the library touches its socket; the third is `send`.
         self._create_connection = lambda address, *_: self.watch.open_socket(resolver, *address)
         self.response_class = lambda sock, method=None: _open_response(self.watch, sock, method)  # type: ignore[assignment]
@@ -158,19 +147,6 @@ class Connection(http.client.HTTPConnection):
         if self.sock is None:
             self.connect()
         self.watch.send(self.sock, data)
-
-    def target(self, url: str) -> str:
-        """How the request line names `url`."""
-        return url if self._absolute else urlsplit(url).path
-
-
-class SecureConnection(Connection, http.client.HTTPSConnection):
-    """A connection over TLS, its certificate checked; through a proxy when `set_tunnel` was called."""
-
-    def __init__(
-        self, host: str, port: int, timing: Timing, resolver: Resolver, context: ssl.SSLContext
-    ) -> None:
-        super().__init__(host, port, timing, resolver, context=context)
 
 
 def connection_for_one(url: str, timing: Timing, deadline: Deadline) -> Connection:
