@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cernvm.core.home import Home
+from cernvm.core.log import fields
 from cernvm.fs.mount import MountSettings
 from cernvm.fs.parameters.mapping import default_point, listed_names, settings_of
 from cernvm.fs.parameters.reading import ROOT, read_defaults, read_parameters
 from cernvm.fs.parameters.repository import OpenedDocuments
 from cernvm.fs.parameters.values import Parameters
+
+log = logging.getLogger(__name__)
 
 
 def configured_parameters(
@@ -37,6 +41,8 @@ def configured_settings(
     Errors: as `read_parameters` and `settings_of`.
     """
     parameters = configured_parameters(repository, home=home, environment=environment, root=root)
+    for warned in parameters.warnings:
+        log.warning("configuration.odd", extra=fields(origin=str(warned.origin), what=warned.what))
     if not parameters.is_set("CVMFS_SERVER_URL"):
         return None
     place = point or default_point(parameters)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from cernvm.core.errors import InvalidInputError, UnavailableError
+from cernvm.core.errors import FormatError, InvalidInputError, TrustError, UnavailableError
 from cernvm.fs.parameters.documents import Below, Documents, FolderDocuments
 from cernvm.fs.parameters.evaluate import Evaluator
 from cernvm.fs.parameters.known import unknown_warnings
@@ -41,8 +41,8 @@ def read_parameters(
 
     Shape: references in the files see `environment`; `documents` are this machine's files unless given. Without
     `open_repository`, a configuration repository is left out and that is told.
-    Errors: `ConfigError` naming file and line; `UnavailableError` when a required configuration repository cannot be
-    read.
+    Errors: `ConfigError` naming file and line; `UnavailableError`, `TrustError` or `FormatError` when a required
+    configuration repository cannot be read.
     """
     name = full_name(repository, root=root, documents=documents)
     local = documents or FolderDocuments()
@@ -61,7 +61,7 @@ def read_parameters(
             inner = opened.enter_context(open_repository(own))
             both = Below(folder, inner, local)
             return _evaluate(name, root, seen, both, folder / "etc/cvmfs")
-        except UnavailableError as error:
+        except (UnavailableError, TrustError, FormatError) as error:
             if without.switch("CVMFS_CONFIG_REPO_REQUIRED"):
                 raise
             told = Warned(Origin(config), f"it cannot be read, and is left out: {error.what}")

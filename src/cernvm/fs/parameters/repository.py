@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import ConfigError, NotFoundError
@@ -42,23 +42,27 @@ class OpenedDocuments:
 
 
 class MountedDocuments:
-    """What lies below a mount point. Paths begin there."""
+    """What lies below a mount point. Paths begin there; links that leave it lead nowhere."""
 
     def __init__(self, point: PurePosixPath) -> None:
-        self._point = point
+        self._point = Path(os.path.realpath(point))
         self._folders = FolderDocuments()
 
     def read(self, path: PurePosixPath) -> bytes | None:
-        return self._folders.read(self._place(path))
+        place = self._place(path)
+        return None if place is None else self._folders.read(place)
 
     def names(self, folder: PurePosixPath) -> Sequence[str]:
-        return self._folders.names(self._place(folder))
+        place = self._place(folder)
+        return () if place is None else self._folders.names(place)
 
     def has(self, path: PurePosixPath, *, kind: str) -> bool:
-        return self._folders.has(self._place(path), kind=kind)
+        place = self._place(path)
+        return place is not None and self._folders.has(place, kind=kind)
 
-    def _place(self, path: PurePosixPath) -> PurePosixPath:
-        return self._point / path.relative_to("/")
+    def _place(self, path: PurePosixPath) -> PurePosixPath | None:
+        place = Path(os.path.realpath(self._point / path.relative_to("/")))
+        return PurePosixPath(place) if place.is_relative_to(self._point) else None
 
 
 class ViewDocuments:
