@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -195,7 +194,7 @@ class View:
     def backing(self, inode: int, least_bytes: int) -> int | None:
         """A descriptor, which the caller closes, of a cached file that is the whole content; None where there is none.
 
-        It stays right as long as it is held: content is replaced by name, never in place.
+        It is the file that was verified, and stays right: content is replaced by name, never in place.
         """
         node = self._inodes.node(inode)
         if node.entry.size < least_bytes or node.entry.kind is not EntryKind.FILE:
@@ -207,16 +206,7 @@ class View:
         if len(pieces) != 1:
             return None
         content = self._repository.objects.cached(pieces[0].key, pieces[0].size_bytes)
-        if content is None or content.path is None:
-            return None
-        try:
-            descriptor = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return None
-        if os.fstat(descriptor).st_size != pieces[0].size_bytes:
-            os.close(descriptor)
-            return None
-        return descriptor
+        return None if content is None else content.duplicate()
 
     def xattr_names(self, inode: int) -> Sequence[bytes]:
         """Stored extended attributes, and those of the magic ones that are listed there."""
