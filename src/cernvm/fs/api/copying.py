@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cernvm.core.errors import DeniedError, ExistsError, InvalidInputError, SpaceError
@@ -148,7 +149,9 @@ def _dress(place: Path, attributes: Attributes) -> None:
         raise _refused(place, error) from error
 
 
+@cache
 def _umask() -> int:
+    """What the process began with; asking the system call for it would change it for all threads."""
     for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
