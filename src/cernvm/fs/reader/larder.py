@@ -66,7 +66,7 @@ class Larder:
 
     def __init__(self, limit_bytes: int) -> None:
         self.overflow: Callable[[Ration], None] = lambda _ration: None
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._rations: OrderedDict[bytes, Ration] = OrderedDict()
         self._size_bytes = 0
         self._carriers: dict[bytes, Carrier] = {}
@@ -100,7 +100,7 @@ class Larder:
             self._drop(raw)
             self._rations[raw] = Ration(key, stored, content_bytes, origin, time.monotonic())
             self._size_bytes += len(stored)
-            while self._size_bytes > self._limit_bytes:
+            while self._size_bytes > self.limit_bytes:
                 given_up.append(self._pop_oldest())
             if self._waiting:
                 self._changed.notify_all()

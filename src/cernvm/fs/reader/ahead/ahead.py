@@ -32,7 +32,7 @@ from cernvm.net import Fetcher
 MAX_THREADS = 8
 MAX_RUNS = 8
 MAX_MISSES = 64
-STOCK_AFTER_S = 3.0
+STOCK_AFTER_S = 2.0
 STOCK_AT_ONCE = 64
 MAX_NESTED_AHEAD = 8
 MAX_NESTED_BYTES = 4 << 20
@@ -160,6 +160,8 @@ class Ahead:
         self.begin(b"\0" + profile.label.encode(), profile_steps(profile), Window(LARGEST_BYTES))
 
     def _next_steps(self) -> tuple[Run, Sequence[Step]] | None:
+        if not self._gatherer.has_room():
+            return None  # until readers take something, or it has waited too long
         with self._lock:
             runs = list(reversed(self._runs.items()))
         for name, run in runs:

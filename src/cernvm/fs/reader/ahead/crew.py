@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-LOOK_EVERY_S = 3.0
+LOOK_EVERY_S = 1.0
 IDLE_S = 10.0
 CLOSING_S = 0.5
 

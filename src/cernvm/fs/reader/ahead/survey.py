@@ -17,7 +17,7 @@ from cernvm.fs.reader.pieces import pieces_of
 from cernvm.fs.reader.tree import Tree
 
 MAX_SURVEYED = 5000
-MAX_REMEMBERED = 20_000
+MAX_REMEMBERED = 5_000
 _LISTING_MASK = (1 << 62) - 1
 
 

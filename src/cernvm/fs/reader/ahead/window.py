@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 SMALLEST_BYTES = 64 * 1024
 WALK_BYTES = 1 << 20
-LARGEST_BYTES = 8 << 20
+LARGEST_BYTES = 4 << 20
 USUAL_BYTES_PER_S = 12_500_000
 
 
