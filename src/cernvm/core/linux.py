@@ -32,7 +32,7 @@ MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
-_M_ARENA_MAX = -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _PR_SET_CHILD_SUBREAPER = 36
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
@@ -102,10 +102,13 @@ def adopt_orphans() -> None:
 
 
 def limit_heaps(count: int = 2) -> None:
-    """Have threads share heaps, as MALLOC_ARENA_MAX does for a program that starts; the C library may not know it."""
+    """Have threads share heaps, and give back what large buffers leave free; the C library may not know how."""
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, count)
+        # Set by hand they stay; else the first large buffer that is freed raises them to 64 MB.
+        mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 20)
 
 
 def _check(result: int, path: str | Path | None = None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from cernvm.core.errors import NotFoundError
+from cernvm.core.linux import limit_heaps
 from cernvm.fs.client import Client, open_client
 from cernvm.fs.fuse import attach, detach
 from cernvm.fs.mount.office import await_turn
@@ -28,6 +29,7 @@ def mount_repository(
     if the settings want it.
     Errors: those of `open_client` and of `attach`.
     """
+    limit_heaps()
     with open_client(settings.client) as client:
         serve_mount(settings, client, ready=ready, successor=successor)
 
@@ -59,6 +61,7 @@ def take_over(channel: socket.socket, *, successor: Sequence[str]) -> None:
     Everything is opened before the other process, if it still lives, stops to serve.
     Errors: `MessageFormatError` for what the holder hands over; those of `open_client`.
     """
+    limit_heaps()
     estate = receive_estate(channel)
     with open_client(estate.settings.client, shown=estate.shown) as client:
         if await_turn(channel):
