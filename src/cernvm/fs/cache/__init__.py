@@ -6,7 +6,7 @@ Port: `Cache`; what comes in goes through a `Draft`, or small and whole through 
 that others fill too), `TieredCache` (`tiered.py`: one above another); `open_cache` (`settings.py`) puts one together.
 Below `DiskCache`: `folder.py` (the files), `index.py` (the SQLite summary of them), `opening.py` and `owners.py` (who
 uses it, who crashed), `ledger.py` (what the index has not heard yet), `behind.py` (small content on its way to the
-disk), `quota.py`, `checksum.py` and `checking.py`.
+disk), `accounts.py` and `quota.py` (how much, and what goes), `checksum.py` and `checking.py`.
 """
 
 from cernvm.fs.cache.alien import AlienCache
