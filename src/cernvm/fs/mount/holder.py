@@ -24,6 +24,7 @@ OPENING_LIMIT_S = 60.0
 LONG_LIFE_S = 0.25  # a request that ends whoever reads it does so at once
 MOST_SHORT_LIVES = 10
 LONGEST_PAUSE_S = 2.0
+LOOK_S = 1.0
 
 _MESSAGE_BYTES = 64 * 1024
 _MOST_DESCRIPTORS = 8
@@ -48,6 +49,18 @@ class Server:
         """End the process, if it still runs."""
         with suppress(OSError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was killed, although a thread of it may still wait in the kernel, and so keep its files open.
+
+        Such a thread waits for a page, or a directory, that a reader holds until the next process answers it.
+        """
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Let go of it."""
@@ -84,6 +97,8 @@ class Holder:
             for server in watched:
                 if server.channel.fileno() in ready:
                     self._receive(server)
+            if self.server and self.server.is_dead:
+                self._lose(self.server)
             self._mind_the_time(time.monotonic())
 
     def end(self) -> None:
@@ -186,7 +201,7 @@ class Holder:
 
     def _patience_ms(self) -> int | None:
         now = time.monotonic()
-        moments = []
+        moments = [now + LOOK_S] if self.server else []
         if self._candidate:
             moments.append(self._candidate.since + OPENING_LIMIT_S)
         if self._yield_by:

@@ -162,9 +162,10 @@ class InodeTable:
             return list(islice(files, count))
 
     def known_folders(self) -> list[int]:
-        """The numbers of the directories that the kernel knows, but the root; also of what may be one."""
+        """The numbers of the directories that the kernel knows, but the root."""
         with self._lock:
-            nodes, dormant = list(self._nodes.values()), list(self._dormant)
+            nodes = list(self._nodes.values())
+            dormant = [one.inode for one in self._dormant.values() if one.is_directory]
         folders = [node.inode for node in nodes if node.entry.is_directory]
         return [inode for inode in folders if inode != ROOT_INODE] + dormant
 
@@ -187,7 +188,13 @@ class InodeTable:
             if self._numbered is None or self._numbered[0] is not node.revision:
                 number = ledger.revision(str(node.revision.root_catalog))
                 self._numbered = (node.revision, number)
-            node.slot = ledger.add(node.inode, node.path, self._numbered[1], node.references)
+            node.slot = ledger.add(
+                node.inode,
+                node.path,
+                self._numbered[1],
+                node.references,
+                is_directory=node.entry.is_directory,
+            )
         else:
             ledger.count(node.slot, node.references)
 

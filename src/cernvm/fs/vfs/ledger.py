@@ -17,7 +17,9 @@ from dataclasses import dataclass
 NOWHERE = -1
 """The slot of an inode for which there was no room: it is not remembered."""
 
-_RECORD = struct.Struct("=IHHQI4x")  # size, length of the path, revision, inode, references
+_RECORD = struct.Struct(
+    "=IHHQI?3x"
+)  # size, length of the path, revision, inode, references, directory
 _REFERENCES = struct.Struct("=I")
 _REFERENCES_AT = 16
 _GRAIN_BYTES = 16
@@ -35,6 +37,7 @@ class KnownInode:
     references: int
     path: bytes
     root_catalog: str
+    is_directory: bool
 
 
 class InodeLedger:
@@ -67,7 +70,15 @@ class InodeLedger:
                 self.add(0, root_catalog.encode(), number, 1)
         return number
 
-    def add(self, inode: int, path: bytes, revision: int, references: int) -> int:
+    def add(
+        self,
+        inode: int,
+        path: bytes,
+        revision: int,
+        references: int,
+        *,
+        is_directory: bool = False,
+    ) -> int:
         """Record an inode; returns its slot, `NOWHERE` when there is no room for it."""
         length = len(path)
         if revision >= _MOST_REVISIONS or length > _LARGEST_PATH_BYTES:
@@ -77,7 +88,10 @@ class InodeLedger:
         if slot != NOWHERE:
             start = slot + _RECORD.size
             self._memory[start : start + length] = path
-            _RECORD.pack_into(self._memory, slot, size_bytes, length, revision, inode, references)
+            _RECORD.pack_into(
+                self._memory, slot, size_bytes, length, revision, inode, 0, is_directory
+            )
+            _REFERENCES.pack_into(self._memory, slot + _REFERENCES_AT, references)
         return slot
 
     def count(self, slot: int, references: int) -> None:
@@ -110,26 +124,28 @@ class InodeLedger:
 
     def _scan(self) -> list[KnownInode]:
         roots: dict[int, str] = {}
-        rows: list[tuple[int, int, int, bytes, int]] = []
-        for slot, references, inode, path, revision in self._records():
+        rows: list[tuple[int, int, int, bytes, int, bool]] = []
+        for slot, references, inode, path, revision, is_directory in self._records():
             if inode == 0:
                 roots[revision] = path.decode("ascii", "replace")
             else:
-                rows.append((slot, inode, references, path, revision))
+                rows.append((slot, inode, references, path, revision, is_directory))
         self._revisions = {root: number for number, root in roots.items()}
         # a revision's name may stand behind what refers to it, which took a place that was free
-        return [KnownInode(*row[:4], roots[row[4]]) for row in rows if row[4] in roots]
+        return [KnownInode(*row[:4], roots[row[4]], row[5]) for row in rows if row[4] in roots]
 
-    def _records(self) -> Iterator[tuple[int, int, int, bytes, int]]:
-        """(slot, references, inode, path, revision) of all that counts; the rest is free."""
+    def _records(self) -> Iterator[tuple[int, int, int, bytes, int, bool]]:
+        """(slot, references, inode, path, revision, whether it is a directory) of all that counts; the rest is free."""
         memory, slot = self._memory, 0
         while slot + _RECORD.size <= len(memory):
-            size_bytes, length, revision, inode, references = _RECORD.unpack_from(memory, slot)
+            size_bytes, length, revision, inode, references, is_directory = _RECORD.unpack_from(
+                memory, slot
+            )
             if size_bytes < _RECORD.size or slot + size_bytes > len(memory):
                 break
             if references:
                 path = bytes(memory[slot + _RECORD.size : slot + _RECORD.size + length])
-                yield slot, references, inode, path, revision
+                yield slot, references, inode, path, revision, is_directory
             else:
                 self._free[size_bytes].append(slot)
             slot += size_bytes
