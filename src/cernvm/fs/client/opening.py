@@ -10,6 +10,7 @@ from pathlib import Path
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeniedError, InvalidInputError, NotFoundError, SignatureError
 from cernvm.fs.cache import Breadcrumb, Cache, open_breadcrumbs, open_cache
+from cernvm.fs.client.blacklists import blacklist_of
 from cernvm.fs.client.facts import facts_of
 from cernvm.fs.client.settings import ClientSettings
 from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
@@ -47,6 +48,7 @@ def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) ->
                 cache=cache,
                 breadcrumbs=open_breadcrumbs(settings.cache),
                 master_keys=keys,
+                blacklist=blacklist_of(settings.reader.blacklists),
                 deadline=Deadline.after(OPENING_DEADLINE_S),
                 pin=settings.reader.pin,
                 shown=shown,

@@ -141,9 +141,12 @@ def _reader(parameters: Parameters, home: Home) -> ReaderSettings:
         )
     minutes = parameters.number("CVMFS_MAX_TTL", 0)
     return ReaderSettings(
-        tuple(_key_file(key, place, home) for place, key in parameters.keys),
+        tuple(_file_of(key, place, home, "pub") for place, key in parameters.keys),
         pin=_pin(parameters),
         max_ttl_s=minutes * 60.0 or None,
+        blacklists=tuple(
+            _file_of(text, place, home, "blacklist") for place, text in parameters.blacklists
+        ),
     )
 
 
@@ -155,13 +158,13 @@ def _pin(parameters: Parameters) -> Pin:
     return Pin(at=parameters.text("CVMFS_REPOSITORY_DATE"))
 
 
-def _key_file(key: bytes, place: str, home: Home) -> Path:
-    """A file that holds a key: where it was found, or a copy if that is in a repository that is not mounted."""
-    if FolderDocuments().read(PurePosixPath(place)) == key:
+def _file_of(content: bytes, place: str, home: Home, suffix: str) -> Path:
+    """A file with this content: where it was found, or a copy if that is in a repository that is not mounted."""
+    if not content or FolderDocuments().read(PurePosixPath(place)) == content:
         return Path(place)
-    name = f"{hashlib.sha256(key).hexdigest()[:32]}.pub"
+    name = f"{hashlib.sha256(content).hexdigest()[:32]}.{suffix}"
     copy = ensure_folder(home.keys / "configured") / name
-    write_atomically(copy, key)
+    write_atomically(copy, content)
     return copy
 
 

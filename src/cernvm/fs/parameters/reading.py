@@ -135,7 +135,21 @@ def _evaluate(
         evaluator.run_file(path)
     warnings = (*evaluator.warnings, *unknown_warnings(evaluator.settings))
     found = Parameters(repository, evaluator.settings, warnings, tuple(evaluator.files))
-    return replace(found, keys=tuple(_keys(found, documents)))
+    blacklists = _blacklists(found, documents, root, config_root)
+    return replace(found, keys=tuple(_keys(found, documents)), blacklists=tuple(blacklists))
+
+
+def _blacklists(
+    parameters: Parameters,
+    documents: Documents,
+    root: PurePosixPath,
+    config_root: PurePosixPath | None,
+) -> Iterator[tuple[str, bytes]]:
+    """This machine's blacklist, and that of the configuration repository."""
+    own = PurePosixPath(parameters.text("CVMFS_BLACKLIST", str(root / "blacklist")))
+    yield str(own), documents.read(own) or b""
+    if config_root is not None:
+        yield str(config_root / "blacklist"), documents.read(config_root / "blacklist") or b""
 
 
 def _keys(parameters: Parameters, documents: Documents) -> Iterator[tuple[str, bytes]]:

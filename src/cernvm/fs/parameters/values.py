@@ -45,7 +45,8 @@ class Warned:
 class Parameters:
     """The parameters of one repository by name, as its files leave them.
 
-    Shape: an empty value counts as not set; `keys` are its master keys, each by where it was found and as PEM.
+    Shape: an empty value counts as not set; `keys` are its master keys, each by where it was found and as PEM, and
+    `blacklists` the blacklists, likewise; the content of one that does not exist is empty.
     """
 
     repository: str
@@ -53,6 +54,7 @@ class Parameters:
     warnings: tuple[Warned, ...] = ()
     files: tuple[str, ...] = ()
     keys: tuple[tuple[str, bytes], ...] = ()
+    blacklists: tuple[tuple[str, bytes], ...] = ()
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.settings))

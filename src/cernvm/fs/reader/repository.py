@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
@@ -21,6 +21,7 @@ from cernvm.core.errors import (
 from cernvm.core.home import check_repository_name
 from cernvm.core.log import fields
 from cernvm.fs.cache import Breadcrumb, Breadcrumbs, Cache, ContentKey, Usage
+from cernvm.fs.format.blacklist import Blacklist
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
 from cernvm.fs.format.objects import ObjectKind
@@ -58,6 +59,7 @@ def open_repository(
     pin: Pin | None = None,
     shown: Breadcrumb | None = None,
     ahead: AheadSettings | None = None,
+    blacklist: Callable[[], Blacklist] = Blacklist,
     verifier: Verifier | None = None,
     clock: Clock | None = None,
 ) -> Repository:
@@ -82,6 +84,7 @@ def open_repository(
         clock=clock or SystemClock(),
         pin=pin or Pin(),
         ahead=ahead or NOTHING_AHEAD,
+        blacklist=blacklist,
     )
     repository.open(deadline, shown=shown)
     return repository
@@ -102,6 +105,7 @@ class Repository:
         clock: Clock,
         pin: Pin,
         ahead: AheadSettings,
+        blacklist: Callable[[], Blacklist],
     ) -> None:
         self.name = name
         self.pin = pin
@@ -118,7 +122,9 @@ class Repository:
         self._cache = cache
         self._catalogs = Catalogs(self.objects, cache, on_attach=self.ahead.attached)
         self._breadcrumbs = breadcrumbs
-        self._source = TrustedSource(name, fetcher, self.objects, tuple(master_keys), verifier)
+        self._source = TrustedSource(
+            name, fetcher, self.objects, tuple(master_keys), verifier, blacklist
+        )
         self._revision: Revision | None = None
         self._confirmed_at: float | None = None
         self._reload_at = 0.0
@@ -154,6 +160,8 @@ class Repository:
         except (UnavailableError, RollbackError) as error:
             self._note_revision_error(error)
             seen = self._breadcrumbs.last_seen(self.name)
+            if seen is not None:
+                self._source.blacklist().check_revision(seen.revision, name=self.name)
             if seen is None or not self._show_cached(seen):
                 raise
             log.warning(

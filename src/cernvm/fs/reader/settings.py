@@ -30,11 +30,12 @@ NOTHING_AHEAD = AheadSettings(read_ahead=False, packs=False, profiles=False)
 class ReaderSettings:
     """What vouches for a repository, and how it is read.
 
-    Shape: `public_keys` are PEM files, any may vouch. Units: `max_ttl_s` bounds the time between two looks for a newer
-    revision; None: as its publisher says.
+    Shape: `public_keys` are PEM files, any may vouch; `blacklists` are files, which need not exist.
+    Units: `max_ttl_s` bounds the time between two looks for a newer revision; None: as its publisher says.
     """
 
     public_keys: tuple[Path, ...]
     ahead: AheadSettings = field(default_factory=AheadSettings)
     pin: Pin = field(default_factory=Pin)
     max_ttl_s: float | None = None
+    blacklists: tuple[Path, ...] = ()
