@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,13 @@ CVMFS_USYSLOG={tmp_path}/log\nCVMFS_CONFIG_REPOSITORY=\n"""
         assert cvm("talk", "--socket", path, "cache size").stdout.startswith("Current cache size")
     finally:
         subprocess.run(["umount", point], check=True, timeout=20)
+
+
+def test_the_next_process_of_a_mount_listens_where_the_last_one_did(talk, cvm, point, home):
+    before = talk("pid")
+    cvm("remount", "--reload", point)
+    end = time.monotonic() + 10
+    while talk("pid") == before and time.monotonic() < end:
+        time.sleep(0.1)
+    assert talk("pid") != before
+    assert talk("mountpoint") == f"{point}\n"
