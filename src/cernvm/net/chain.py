@@ -18,13 +18,15 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 class Chain:
     """All hosts and proxies that a repository may be fetched from.
 
-    Shape: `hosts` are base URLs without a slash at the end; `proxy_groups` hold proxy URLs or `DIRECT`, groups in order
-    of preference, members of a group alike; the last `fallback_groups` of them are for when the others have failed.
+    Shape: `hosts` are base URLs without a slash at the end; `proxy_groups` hold proxy URLs or `DIRECT`, groups in
+    order of preference, members of a group alike; the last `fallback_groups` of them are for when the others have
+    failed. `is_ordered`: somebody has put the hosts in order, and no mirror's opinion on that is asked.
     """
 
     hosts: tuple[str, ...]
     proxy_groups: tuple[tuple[str, ...], ...] = ((DIRECT,),)
     fallback_groups: int = 0
+    is_ordered: bool = False
     proxies: frozenset[str] = field(init=False, compare=False)  # all that are not DIRECT
 
     def __post_init__(self) -> None:

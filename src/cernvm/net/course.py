@@ -137,13 +137,16 @@ class Course:
 
     def order_hosts(self, hosts: Sequence[str]) -> None:
         """Use these mirrors in this order from now on."""
-        self._roster.configure(replace(self._roster.known, hosts=tuple(hosts)))
+        configured = self._roster.configured
+        self._roster.configure(replace(configured, hosts=tuple(hosts), is_ordered=True))
         with self._lock:
             self._standing = replace(self._standing, host="", host_left_at=None)
 
     def set_proxies(self, text: str, fallback: str = "") -> None:
         """Use these proxies from now on. Errors: `InvalidInputError`."""
-        self._roster.configure(make_chain(self._roster.known.hosts, text, fallback))
+        configured = self._roster.configured
+        chain = make_chain(configured.hosts, text, fallback)
+        self._roster.configure(replace(chain, is_ordered=configured.is_ordered))
         self.rebalance_proxies()
 
     def rebalance_proxies(self) -> str:

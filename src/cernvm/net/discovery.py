@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from cernvm.net.port import Exchange
 from cernvm.net.resolve import Resolver
 
 MAX_GEO_HOSTS = 3
+
+PAC_KEEP_S = 1800.0
 
 _ONE_QUESTION_S = 3.0
 
@@ -46,6 +49,8 @@ class Discovery:
     max_addresses: int = 0
     client: str = field(default_factory=lambda: str(uuid.uuid4()))
     _ordered: tuple[Chain, Chain] | None = None
+    _named: str = ""  # by a PAC script
+    _named_at_s: float = 0.0
 
     def find_out(self, configured: Chain, deadline: Deadline) -> Chain:
         """The chain to use. Errors: `HostError` when PAC scripts are to name the proxies and none does."""
@@ -58,6 +63,9 @@ class Discovery:
     def _with_pac(self, chain: Chain, deadline: Deadline) -> Chain:
         if not any(AUTO in group for group in chain.proxy_groups):
             return chain
+        has_moved = self.resolver.is_due(0.0)
+        if self._named and not has_moved and time.monotonic() - self._named_at_s < PAC_KEEP_S:
+            return _with_groups(chain, self._named)
         failure: CvmError | None = None
         for url in pac_urls(self.pac_urls):
             try:
@@ -67,6 +75,7 @@ class Discovery:
                 failure = error
             else:
                 log.info("pac.found", extra=fields(url=url, proxies=proxies))
+                self._named, self._named_at_s = proxies, time.monotonic()
                 return _with_groups(chain, proxies)
         reason = f"no proxy could be found by a PAC script: {failure}"
         raise HostError(chain.hosts[0], reason, advice="name the proxies, or DIRECT")
@@ -79,7 +88,8 @@ class Discovery:
         return run_script(script, host, deadline)
 
     def _near_first(self, chain: Chain, deadline: Deadline) -> Chain:
-        if self.geo_name is None or len(chain.hosts) + chain.fallback_groups < 2:
+        has_choice = len(chain.hosts) + chain.fallback_groups > 1
+        if self.geo_name is None or chain.is_ordered or not has_choice:
             return chain
         if self._ordered is None or self._ordered[0] != chain:
             self._ordered = (chain, self._ask_order(chain, deadline))
@@ -121,4 +131,4 @@ class Discovery:
 def _with_groups(chain: Chain, proxies: str) -> Chain:
     count = len(chain.proxy_groups) - chain.fallback_groups
     fallback = ";".join("|".join(group) for group in chain.proxy_groups[count:])
-    return make_chain(chain.hosts, proxies, fallback)
+    return replace(make_chain(chain.hosts, proxies, fallback), is_ordered=chain.is_ordered)

@@ -7,6 +7,7 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -179,18 +180,18 @@ class ChainFetcher:
                 fetched = self._fetch_one(want, deadline)
                 yield fetched
             return
-        answers = self._exchange.get_many(journey.route, paths, deadline=deadline)
         terms = Terms(Urgency.BACKGROUND)
-        for want, answer in zip(wants, answers, strict=True):
-            errand = _Errand(want.path, want.open_sink, want.limit_bytes, deadline, terms)
-            started_s = self._clock.monotonic()
-            ended: T | CvmError
-            if isinstance(answer, HostError | DeadlineError):
-                ended = answer
-            else:
-                ended = self._take_ahead(answer, journey.route, errand)
-            self._note(journey, errand, ended, started_s, None)
-            yield ended
+        with closing(self._exchange.get_many(journey.route, paths, deadline=deadline)) as answers:
+            for want, answer in zip(wants, answers, strict=True):
+                errand = _Errand(want.path, want.open_sink, want.limit_bytes, deadline, terms)
+                started_s = self._clock.monotonic()
+                ended: T | CvmError
+                if isinstance(answer, HostError | DeadlineError):
+                    ended = answer
+                else:
+                    ended = self._take_ahead(answer, journey.route, errand)
+                self._note(journey, errand, ended, started_s, None)
+                yield ended
 
     def _take_ahead(self, answer: Answer, route: Route, errand: _Errand[T]) -> T | CvmError:
         try:

@@ -6,7 +6,7 @@ Redirects, retries and fail-over are not its business. Source: docs/decisions/ev
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from cernvm.core.clock import Deadline
@@ -64,7 +64,7 @@ class HttpExchange:
 
     def get_many(
         self, route: Route, paths: Sequence[str], *, deadline: Deadline
-    ) -> Iterator[HttpAnswer | HostError | DeadlineError]:
+    ) -> Generator[HttpAnswer | HostError | DeadlineError, None, None]:
         with self._lanes.lane(_AHEAD, deadline) as is_mine:
             if not is_mine:
                 yield from (_no_lane(f"{route.host}/{path}", deadline) for path in paths)

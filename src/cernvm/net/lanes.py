@@ -37,7 +37,7 @@ class Lanes:
         self._foreground = threading.BoundedSemaphore(foreground)
         self._window = Window(most=background)
         self._background = 0
-        self._waiting: dict[int, float] = {}  # foreground requests under way: since when
+        self._waiting: dict[object, float] = {}  # foreground requests under way: since when
         self._meter = Meter()
         self._typical_bytes = 0.0
         self._changed = threading.Condition()
@@ -110,7 +110,7 @@ class Lanes:
         if not self._foreground.acquire(timeout=deadline.remaining_s):
             yield False
             return
-        me = threading.get_ident()
+        me = object()
         self._waiting[me] = time.monotonic()
         try:
             yield True

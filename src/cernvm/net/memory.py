@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -65,7 +65,7 @@ class MemoryExchange:
 
     def get_many(
         self, route: Route, paths: Sequence[str], *, deadline: Deadline
-    ) -> Iterator[MemoryAnswer | HostError | DeadlineError]:
+    ) -> Generator[MemoryAnswer | HostError | DeadlineError, None, None]:
         for path in paths:
             try:
                 with self.get(route, path, deadline=deadline) as answer:

@@ -6,6 +6,7 @@ requests on it, its server gets them one by one from then on: not every proxy un
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from cernvm.net.origin import Origin, origin_of
 from cernvm.net.pool import Pool
 from cernvm.net.terms import Terms
 from cernvm.net.wire import EndedError, Wire
+
+DISTRUST_S = 600.0
 
 Failure = HostError | DeadlineError
 
@@ -39,7 +42,9 @@ class Pipelines:
     def __init__(self, pool: Pool, lanes: Lanes) -> None:
         self._pool = pool
         self._lanes = lanes
-        self._one_by_one: dict[Origin, bool] = {}
+        self._alone_until_s: dict[
+            Origin, float
+        ] = {}  # one at a time until then; others not yet proved
 
     def answers(
         self, route: Route, paths: Sequence[str], terms: Terms, deadline: Deadline
@@ -58,7 +63,7 @@ class Pipelines:
             except (OSError, HostError, DeadlineError) as error:
                 had_more = queue.sent > 1
                 if had_more:
-                    self._one_by_one[origin] = True
+                    self._distrust(origin)
                 may_repeat = had_more or (is_kept and isinstance(error, OSError))
                 made_way = len(queue.left) < count
                 if deadline.has_passed or not (may_repeat or made_way):
@@ -89,9 +94,9 @@ class Pipelines:
                 yield answer
                 if not answer.leaves_wire_usable:
                     if queue.sent and not used.is_open:
-                        self._one_by_one[origin] = True  # it was cut with requests on it
+                        self._distrust(origin)
                     return
-                self._one_by_one.setdefault(origin, False)
+                self._alone_until_s.setdefault(origin, 0.0)
             is_open = True
         finally:
             if is_open:
@@ -99,10 +104,15 @@ class Pipelines:
             else:
                 used.close()
 
+    def _distrust(self, origin: Origin) -> None:
+        """A connection broke, or fell silent, with requests on it: that may be the reason."""
+        self._alone_until_s[origin] = time.monotonic() + DISTRUST_S
+
     def _next_answer(
         self, wire: Wire, origin: Origin, queue: _Queue, terms: Terms, deadline: Deadline
     ) -> HttpAnswer:
-        depth = 1 if self._one_by_one.get(origin, True) else self._lanes.depth()
+        is_alone = self._alone_until_s.get(origin, math.inf) > time.monotonic()
+        depth = 1 if is_alone else self._lanes.depth()
         url = queue.left[0][0]
         with host_errors(url, wire, lets_out=(EndedError, *STALE)):
             more: list[bytes] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -143,7 +143,7 @@ class Exchange(Protocol):
 
     def get_many(
         self, route: Route, paths: Sequence[str], *, deadline: Deadline
-    ) -> Iterator[Answer | HostError | DeadlineError]:
+    ) -> Generator[Answer | HostError | DeadlineError, None, None]:
         """Ask for several in the background: for each path in its order its answer, or why there is none.
 
         An answer is to be read before the next is asked for; what stops the reading of one does not stop the next.

@@ -33,6 +33,10 @@ class Roster(Protocol):
         """Begin anew from this one; what of it must be found out is."""
 
     @property
+    def configured(self) -> Chain:
+        """The chain before anything was found out."""
+
+    @property
     def known(self) -> Chain:
         """The chain as far as it is known, without any wait."""
 
@@ -49,6 +53,10 @@ class FixedRoster:
     def configure(self, chain: Chain) -> None:
         self.known = chain
 
+    @property
+    def configured(self) -> Chain:
+        return self.known
+
 
 class FoundRoster:
     """A chain that `find_out` makes of the configured one; it is asked again when `is_due`, in the background.
@@ -64,7 +72,7 @@ class FoundRoster:
         *,
         is_due: Callable[[float], bool],
     ) -> None:
-        self._configured = configured
+        self.configured = configured
         self._find_out = find_out
         self._is_due = is_due
         self._found: Chain | None = None
@@ -86,19 +94,19 @@ class FoundRoster:
 
     def configure(self, chain: Chain) -> None:
         with self._lock:
-            self._configured = chain
+            self.configured = chain
             self._found = None
             self._search = None
 
     @property
     def known(self) -> Chain:
-        return self._found or self._configured
+        return self._found or self.configured
 
     def _begin(self) -> Future[Chain]:
         with self._lock:
             if self._search is None:
                 self._search = Future()
-                arguments = (self._search, self._configured)
+                arguments = (self._search, self.configured)
                 # A daemon: it ends by its deadline, and nobody waits for it longer than they may.
                 threading.Thread(target=self._run, args=arguments, daemon=True).start()
             return self._search

@@ -74,6 +74,33 @@ def test_a_script_names_the_proxy(mirror, host, opened):
     assert fetcher.proxy == proxy.url
 
 
+def test_an_order_set_by_hand_stands_against_the_geo_api_and_keeps_proxies_by_name(mirror, opened):
+    first, second = mirror(), mirror()
+    for one in (first, second):
+        one.documents["api/v1.0/geo/client/127.0.0.1,127.0.0.1"] = b"2,1\n"
+        one.documents["x"] = BODY
+    fetcher = opened(f"{first.url};{second.url}", use_geo=True, geo_name="client")
+    get(fetcher)
+
+    fetcher.course.order_hosts([first.url, second.url])
+    get(fetcher)
+
+    assert fetcher.hosts == (first.url, second.url)
+
+
+def test_a_script_is_not_run_again_for_each_look_at_names(mirror, host, opened):
+    pac = mirror()
+    pac.documents["wpad.dat"] = script("return 'DIRECT';")
+    fetcher = opened(
+        host.url, proxies="auto", pac_urls=f"{pac.url}/wpad.dat", dns_ttl_s=0.01, dns_roaming=False
+    )
+    for _ in range(5):
+        get(fetcher)
+        time.sleep(0.05)
+
+    assert len(pac.requests) == 1
+
+
 def test_when_no_script_can_be_had_the_error_says_so(mirror, host, opened):
     fetcher = opened(host.url, proxies="auto", pac_urls=f"{mirror().url}/gone")
 
