@@ -43,6 +43,10 @@ _MOST_PAGES = (
 _CONNECTION_BYTES = 128 * 1024
 _REFERENCE_BYTES = 400
 _SOME_CHILDREN = "SELECT 1 FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
+_PLACES = (
+    "SELECT md5path_1, rowid FROM catalog WHERE parent_1 = ? AND parent_2 = ? AND rowid > ?"
+    " ORDER BY rowid LIMIT 1024"
+)
 _UNREADABLE = (sqlite3.Error, OverflowError, UnicodeError)
 _REQUIRED_TABLES = {b"catalog", b"chunks", b"nested_catalogs", b"properties", b"statistics"}
 
@@ -111,16 +115,28 @@ class Catalog:
         with self._format_errors():
             inside = self._inside(path)
             found = self._select(self._children_sql, rows.path_key(inside))
-            children = []
             start = inside + b"/"
-            for row in found:
-                entry = rows.parse_entry(row[2:])
-                if not entry.name or rows.path_key(start + entry.name) != row[:2]:
-                    raise CatalogFormatError(
-                        "does not belong there", where=f"{entry.name[:80]!r} in {inside[-80:]!r}"
-                    )
-                children.append(entry)
-            return children
+            return [self._child(row, start) for row in found]
+
+    def child_places(self, path: bytes) -> Iterator[tuple[int, int]]:
+        """Of each entry of a directory the first half of its key, and its row, in no order; others go on meanwhile."""
+        with self._format_errors():
+            key = rows.path_key(self._inside(path))
+            ends_at = time.monotonic() + MAX_QUERY_S
+            last = -(2**63)
+            while some := self._select(_PLACES, (*key, last)):
+                if any(type(place) is not int for place, _ in some):
+                    raise CatalogFormatError("a key is no number", where=repr(path[-80:]))
+                if time.monotonic() > ends_at:
+                    raise CatalogFormatError("it takes too long to list", where=repr(path[-80:]))
+                yield from some
+                last = some[-1][1]
+
+    def child_at(self, row: int, path: bytes) -> Entry:
+        """The entry of a directory in a row of `child_places`."""
+        with self._format_errors():
+            found = self._select(self._row_sql, (row,))
+            return self._child(found[0], self._inside(path) + b"/")
 
     def has_more_children_than(self, limit: int, path: bytes) -> bool:
         """Whether a directory has more than `limit` entries; quick for any size."""
@@ -167,6 +183,15 @@ class Catalog:
             return set()
         return {name for (name,) in self._select(SELECT_TABLES)}
 
+    def _child(self, row: Sequence[Any], start: bytes) -> Entry:
+        """The entry of a row with its key, whose path must be `start` and its name."""
+        entry = rows.parse_entry(row[2:])
+        if not entry.name or rows.path_key(start + entry.name) != row[:2]:
+            raise CatalogFormatError(
+                "does not belong there", where=f"{entry.name[:80]!r} in {start[-80:]!r}"
+            )
+        return entry
+
     def _inside(self, path: bytes) -> bytes:
         """The path as this catalog's rows know it."""
         return self.prefix + path[len(self.mountpoint) :]
@@ -193,6 +218,7 @@ class Catalog:
             f"SELECT md5path_1, md5path_2, {columns} FROM catalog"  # noqa: S608
             " WHERE parent_1 = ? AND parent_2 = ?"
         )
+        self._row_sql = f"SELECT md5path_1, md5path_2, {columns} FROM catalog WHERE rowid = ?"  # noqa: S608
         root = self.find(self.mountpoint)
         if root is None or not root.is_directory:
             raise CatalogFormatError("its root is no directory")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 
 from cernvm.core.clock import Deadline
 from cernvm.core.digest import parse_digest
@@ -25,14 +22,14 @@ from cernvm.fs.format.entry import Entry, EntryKind
 from cernvm.fs.reader import Catalog, Piece, Repository, Revision, Why, explain, read_pieces
 from cernvm.fs.vfs.attributes import Attributes, FileSystemSize, ListedName, attributes_of
 from cernvm.fs.vfs.inodes import ROOT_INODE, InodeTable, Node, inode_number
+from cernvm.fs.vfs.kept import KeptListings
 from cernvm.fs.vfs.ledger import InodeLedger, KnownInode
-from cernvm.fs.vfs.listing import list_directory, listed_after
+from cernvm.fs.vfs.listing import list_directory
 from cernvm.fs.vfs.magic import Magic
 from cernvm.fs.vfs.owners import OwnerSettings, owner_of
 from cernvm.fs.vfs.recorder import Recorder
 from cernvm.fs.vfs.variant import expand
 
-MAX_KEPT_NAMES = 8192
 MAX_QUICK_LISTING = 500
 
 # What keeps a reader from what is there; a name that is not there is no failure.
@@ -65,18 +62,14 @@ class View:
         root = self._directory_entry(revision, b"")
         assert root is not None
         self._inodes = InodeTable(root, revision)
-        self._listings: OrderedDict[int, list[ListedName]] = OrderedDict()
-        self._names: dict[tuple[int, bytes], ListedName] = {}  # lately listed, by directory
-        self._kept = 0
-        self._names_of = revision  # what these three tell of
-        self._lock = threading.Lock()
+        self._kept = KeptListings(revision)
         self._past: dict[str, Revision] = {}
         self._files: tuple[Revision, int] | None = None
 
     def try_lookup(self, parent: int, name: bytes) -> Attributes | None:
         """`lookup` without waiting; None when a catalog would have to be fetched first."""
         revision = self._revision
-        if self._names_of is revision and (known := self._names.get((parent, name))) is not None:
+        if (known := self._kept.name(parent, name, revision)) is not None:
             found = known.attributes
             node = self._inodes.refer(known.path, known.entry, known.chunks, revision, found.inode)
             return found if node.inode == found.inode else found._replace(inode=node.inode)
@@ -278,7 +271,7 @@ class View:
         return _names_at(paths, {path: inode for inode, path in self._inodes.known_paths()})
 
     def known_folders(self) -> Sequence[int]:
-        """The referenced directories but the root, and what may be one."""
+        """The referenced directories but the root."""
         return self._inodes.known_folders()
 
     def why(self, path: bytes) -> Why:
@@ -325,36 +318,20 @@ class View:
     ) -> Sequence[ListedName] | None:
         node = self._inodes.node(inode)
         revision = self._revision
-        if self._names_of is revision and (kept := self._listings.get(inode)) is not None:
-            return listed_after(kept, offset)
-        above = node.path.rpartition(b"/")[0]
         try:
+            if (kept := self._kept.listing(inode, revision)) is not None:
+                return kept.after(offset)
             catalog = folder(revision, node.path)
             if catalog is None:
                 return None
+            above = node.path.rpartition(b"/")[0]
             parent = (above, self._directory_entry(revision, above) or node.entry)
-            names = list_directory(catalog, (node.path, node.entry), parent, self._attributes)
+            listing = list_directory(catalog, (node.path, node.entry), parent, self._attributes)
+            self._kept.keep(inode, listing, revision)
+            return listing.after(offset)
         except _Failures as error:
             self._repository.note_failure(node.path, error)
             raise
-        self._keep(inode, names, revision)
-        return listed_after(names, offset)
-
-    def _keep(self, inode: int, names: list[ListedName], revision: Revision) -> None:
-        """Keep a listing for who reads on and for look-ups; the oldest go, this one stays however long it is."""
-        with self._lock:
-            if self._names_of is not revision:
-                self._listings, self._names, self._kept = OrderedDict(), {}, 0
-                self._names_of = revision
-            self._kept += len(names) - len(self._listings.pop(inode, ()))
-            self._listings[inode] = names
-            quick = islice(names, 2, MAX_KEPT_NAMES)  # after `.` and `..`
-            self._names.update(((inode, listed.name), listed) for listed in quick)
-            while self._kept > MAX_KEPT_NAMES and len(self._listings) > 1:
-                oldest, gone = self._listings.popitem(last=False)
-                self._kept -= len(gone)
-                for listed in gone:
-                    self._names.pop((oldest, listed.name), None)
 
     def _read(
         self,
