@@ -82,19 +82,28 @@ def serve(tmp_path):
     """Serve a protected repository; with a `token`, files over https to who has it."""
     started = []
     forge = Forge()
-    root = CatalogMaker(
-        b"",
-        {b"/file": forge.file(b"file", b"secret"), b"/other": forge.file(b"other", b"other")},
-        spoil=[
-            "INSERT INTO properties VALUES ('voms_authz', 'test%/members')",
-            *(
+    file, other = forge.file(b"file", b"secret"), forge.file(b"other", b"other")
+    revision = iter(range(1, 100))
+
+    def protect(is_protected):
+        """Publish the next revision."""
+        root = CatalogMaker(
+            b"",
+            {b"/file": file, b"/other": other},
+            spoil=[
                 ("INSERT INTO statistics VALUES (?, 0)", row[:1])
                 for row in format_statistics(Statistics())
-            ),
-        ],
-    )
-    now = datetime.now(UTC)
-    forge.publish(root, published_at=now, expires_at=now + timedelta(days=30))
+            ],
+            ttl_s=1,
+        )
+        if is_protected:
+            root.spoil.append("INSERT INTO properties VALUES ('voms_authz', 'test%/members')")
+        now = datetime.now(UTC)
+        forge.publish(
+            root, revision=next(revision), published_at=now, expires_at=now + timedelta(days=30)
+        )
+
+    protect(True)
 
     class Answer(http.server.BaseHTTPRequestHandler):
         token = None
@@ -126,6 +135,7 @@ def serve(tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http{'s' if token else ''}://localhost:{server.server_address[1]}"
 
+    start.protect = protect
     yield start
     for server in started:
         server.shutdown()
@@ -314,3 +324,18 @@ def test_a_wrong_token_is_an_error_and_no_content(mounted, helper, tmp_path):
     helper.decide(uids=[os.geteuid()], token="wrong")
     point = mounted("abc.def", SSL_CERT_FILE=str(tmp_path / "tls.pem"))
     assert read(point / "file") == "5"
+
+
+def test_a_revision_that_is_protected_guards_a_mount_that_was_open_before(
+    mounted, helper, serve, point
+):
+    serve.protect(False)
+    helper.decide(uids=[])
+    mounted()
+    assert read(point / "file") == "secret"
+    serve.protect(True)
+    end = time.monotonic() + 15
+    while read(point / "file") != "13" and time.monotonic() < end:
+        time.sleep(0.2)
+    assert read(point / "file") == "13"
+    assert helper.asked
