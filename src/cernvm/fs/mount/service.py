@@ -258,6 +258,7 @@ class Service:
                 "cache_bytes": size.total_bytes - size.free_bytes,
                 "quota_bytes": size.total_bytes,
                 "files": size.files,
+                "ahead": view.repository.ahead.counters(),
             }
 
         def why(question: Question) -> Mapping[str, Any]:

@@ -127,6 +127,11 @@ class Ahead:
             "threads": self._crew.count,
         }
 
+    @property
+    def tally(self) -> Tally:
+        """The figures alone."""
+        return self._tally
+
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself."""
         self._crew.close()

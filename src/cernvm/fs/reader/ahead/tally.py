@@ -95,6 +95,10 @@ class Tally:
             count.rests_until_s = now_s + REST_S
             return False
 
+    def total(self, name: str) -> int:
+        """One figure of all ways together, by its name in `rows`."""
+        return sum(row[name] for row in self.rows().values())
+
     def rows(self) -> dict[str, dict[str, int]]:
         """The figures as plain values, by the way's word."""
         names = (
