@@ -13,12 +13,12 @@ from cernvm.core.log import fields
 from cernvm.fs.cache.content import MemoryContent
 from cernvm.fs.cache.port import Rank
 
-MAX_WAITING_BYTES = 16 << 20
+MAX_WAITING_BYTES = 6 << 20
 LINGER_S = (
     0.02  # what comes together is written together, and not in the middle of a reader's burst
 )
 REST_S = 1.0  # after a write that failed: the next ones would fail too, and each costs an eviction
-_ENOUGH_BYTES = 4 << 20
+_ENOUGH_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,7 @@ class Waiting(MemoryContent):
 class WriteBehind:
     """Takes content at once and has `write` write it soon.
 
-    Concurrency: safe from any thread. When too much waits, who fetches ahead writes its own content and so slows down;
-    a reader is not made to wait: what it brings is not kept.
+    Concurrency: safe from any thread; a caller who finds too much waiting writes its own, and so is slowed down.
     """
 
     def __init__(
@@ -60,9 +59,6 @@ class WriteBehind:
             self._waiting[name] = content
             self._bytes += content.size_bytes
             is_mine = self._bytes > MAX_WAITING_BYTES or self._closing
-            if is_mine and content.rank is not Rank.AHEAD and not self._closing:
-                self._drop(name)
-                return
             if self._thread is None and not is_mine:
                 self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
                 self._thread.start()
