@@ -24,13 +24,13 @@ class Original:
         lib = str(folder / "lib")
         self.environment = {**os.environ, "LD_LIBRARY_PATH": lib, "CVMFS_LIBRARY_PATH": lib}
 
-    def mount(self, point, *, url, key, cache, name=NAME):
+    def mount(self, point, *, url, key, cache, name=NAME, settings=""):
         cache.mkdir(exist_ok=True)
         config = cache / "config"
         config.write_text(
             f"CVMFS_SERVER_URL={url}\nCVMFS_HTTP_PROXY=DIRECT\nCVMFS_PUBLIC_KEY={key}\n"
             f"CVMFS_CACHE_BASE={cache}\nCVMFS_RELOAD_SOCKETS={cache}\nCVMFS_QUOTA_LIMIT=4000\n"
-            "CVMFS_SHARED_CACHE=no\nCVMFS_CLIENT_PROFILE=\nCVMFS_MAX_RETRIES=0\n"
+            "CVMFS_SHARED_CACHE=no\nCVMFS_CLIENT_PROFILE=\nCVMFS_MAX_RETRIES=0\n" + settings
         )
         program = self.folder / "bin/cvmfs2"
         subprocess.run(
