@@ -276,3 +276,38 @@ def test_of_too_many_known_files_the_kernel_forgets_the_oldest(point):
         assert (point / "m199").read_bytes() == b"199"
     finally:
         followed.end()
+
+
+def test_a_change_does_not_wait_for_a_look_up_that_waits_for_a_server(point):
+    followed = Followed(point, epochs=True)
+    if not followed.follower._notifier.increment_epoch():
+        followed.end()
+        pytest.skip("this kernel has no epochs (before Linux 6.16)")
+    asked, arrived = threading.Event(), threading.Event()
+    try_lookup, lookup = followed.view.try_lookup, followed.view.lookup
+
+    def slow(parent, name, deadline):
+        asked.set()
+        arrived.wait(20)
+        return lookup(parent, name, deadline)
+
+    followed.view.try_lookup = lambda parent, name: (
+        None if name == b"same" else try_lookup(parent, name)
+    )
+    followed.view.lookup = slow
+    reader = threading.Thread(target=(point / "same").exists)
+    try:
+        (point / "changes").stat()
+        reader.start()
+        assert asked.wait(5)
+
+        begun = time.monotonic()
+        followed.change()
+
+        assert time.monotonic() - begun < 5
+        assert (point / "changes").stat().st_size == len(NEXT_PAGES)
+        assert reader.is_alive()
+    finally:
+        arrived.set()
+        reader.join(5)
+        followed.end()

@@ -115,10 +115,11 @@ class Follower:
         """Have the kernel ask again for all names, before there is anything else to say.
 
         One by one, since what is still the same then keeps its pages; all at once, which costs them, where they are
-        too many. Nobody sees a part of the change: until it is made, the old answers are given and not remembered.
+        too many or one would have to wait for a lock. Nobody sees a part of the change: until it is made, the old
+        answers are given and not remembered.
         """
         names, is_all = self._operations.known_names()
-        is_quick = is_all and len(names) <= MAX_EXPIRED
+        is_quick = is_all and len(names) <= MAX_EXPIRED and not self._operations.is_folder_held
         if is_quick or not self._notifier.increment_epoch():
             for parent, name in names:
                 self._notifier.expire_entry(parent, name)

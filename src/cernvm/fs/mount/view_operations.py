@@ -60,6 +60,7 @@ class ViewOperations:
         self.generation: int | None = 0
         self._absent: dict[tuple[int, bytes], None] = {}
         self._has_lost_absent = False
+        self._waiting: set[object] = set()
         self._recent = RecentFailures()
 
     @contextmanager
@@ -70,6 +71,11 @@ class ViewOperations:
             yield
         finally:
             self.generation = before + 1
+
+    @property
+    def is_folder_held(self) -> bool:
+        """Whether somebody waits for a name or a listing: the kernel holds that directory's lock until the answer."""
+        return bool(self._waiting)
 
     def known_names(self) -> tuple[list[tuple[int, bytes]], bool]:
         """Directory and name of what the kernel may remember, also as absent; whether that is all.
@@ -174,13 +180,19 @@ class ViewOperations:
             raise OSError(errno_of(error), error.what) from error
 
     @contextmanager
-    def _unless_failed(self, *wanted: Hashable) -> Iterator[None]:
+    def _unless_failed(self, verb: str, *of: Hashable) -> Iterator[None]:
+        wanted = (verb, *of)
         self._recent.check(wanted)
+        waiting = object()
+        if verb in ("lookup", "children"):
+            self._waiting.add(waiting)
         try:
             yield
         except UnavailableError as error:
             self._recent.note(wanted, error)
             raise
+        finally:
+            self._waiting.discard(waiting)
 
     def _note_absent(self, parent: int, name: bytes) -> None:
         absent = self._absent
