@@ -138,6 +138,11 @@ def test_deeply_nested_conditions_are_an_error_and_no_crash():
         evaluate("if true; then " * 2000)
 
 
+def test_a_thousand_negations_are_no_crash():
+    assert values("! " * 5001 + "false && CVMFS_A=1") == {"A": "1"}
+    assert values("if [ " + "! " * 5001 + "a = b ]; then CVMFS_A=1; fi") == {"A": "1"}
+
+
 def test_a_name_that_is_final_keeps_its_value_and_that_is_told():
     evaluator = evaluate("readonly CVMFS_A=1\nCVMFS_A=2\nunset CVMFS_A")
     assert evaluator.settings["CVMFS_A"].value == "1"

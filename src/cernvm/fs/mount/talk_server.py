@@ -97,12 +97,23 @@ def _listen(path: Path, point: Path) -> socket.socket:
         os.fchmod(listener.fileno(), 0o600)  # what the bound file's mode begins with
         with short_name(path) as name:
             listener.bind(name)
-        path.chmod(0o660)
+        _open_to_group(path)
         listener.listen(_AT_ONCE)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _open_to_group(path: Path) -> None:
+    """Give our socket, and nothing that took its place meanwhile, the mode 0660."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        there = os.fstat(descriptor)
+        if stat.S_ISSOCK(there.st_mode) and there.st_uid == os.geteuid():
+            Path(f"/proc/self/fd/{descriptor}").chmod(0o660)
+    finally:
+        os.close(descriptor)
 
 
 def _accept(listener: socket.socket, mount: Inspection) -> None:

@@ -178,8 +178,11 @@ class Evaluator:
                         for before, after in pairwise(bounds)
                     ]
                 )
-        if len(texts) > 1 and words[0].plain == "!":
-            return not self._test(words[1:], line)
+        signs = 0
+        while signs < len(words) - 1 and words[signs].plain == "!":
+            signs += 1
+        if signs:
+            return self._test(words[signs:], line) == (signs % 2 == 0)
         match texts:
             case [text]:
                 return bool(text)

@@ -159,8 +159,12 @@ class _Parser:
             case "if":
                 return self._if()
             case "!":
-                self._step()
-                return Not(self._command())
+                is_not = False
+                while self._plain == "!":
+                    is_not = not is_not
+                    self._step()
+                command = self._command()
+                return Not(command) if is_not else command
             case "export" | "readonly":
                 self._step()
                 return self._assignments(is_final=word.plain == "readonly")
