@@ -11,7 +11,6 @@ import pytest
 
 from system.fs.conftest import NAME
 
-
 ADDED = "added"  # what one of the tests publishes beside the tree
 
 
