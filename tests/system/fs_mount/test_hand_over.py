@@ -16,7 +16,7 @@ from cernvm.core.process import describe_process
 from cernvm.fs.fuse import mount_at
 from cernvm.fs.mount import ask, recorded_mounts
 
-LIMIT_S = 10
+LIMIT_S = 30  # on a busy machine; none of them waits for a time-out
 
 READER = r"""
 import hashlib, json, os, random, sys
@@ -123,6 +123,7 @@ def settle(record, killed):
     return eventually(is_served(record, by_other_than=killed))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kernel", ["--resend", "--no-resend"])
 def test_a_killed_process_costs_readers_a_moment_and_no_error(
     vectors, mount, record, readers, count, seeded, kernel
@@ -130,7 +131,7 @@ def test_a_killed_process_costs_readers_a_moment_and_no_error(
     mount(vectors, kernel)
     readers(3)
     for _ in range(count(200) // 2):
-        time.sleep(seeded.uniform(0.02, 1.2))
+        time.sleep(seeded.uniform(0.02, 1.0))
         pid = record().process.pid
         os.kill(pid, signal.SIGKILL)
         settle(record, pid)
