@@ -42,6 +42,9 @@ class WriteBehind:
         self._write = write
         self._unwrite = unwrite
         self._waiting: dict[str, Waiting] = {}
+        self._writing: set[str] = (
+            set()
+        )  # by whomever: two would take the other's work for forgotten
         self._bytes = 0
         self._lock = threading.Lock()
         self._enough = threading.Event()
@@ -65,7 +68,6 @@ class WriteBehind:
             is_enough = self._bytes > _ENOUGH_BYTES
         if is_mine:
             self._write_one(name, content)
-            return
         if not self._some.is_set():
             self._some.set()
         if is_enough:
@@ -98,8 +100,7 @@ class WriteBehind:
     def _run(self) -> None:
         while True:
             self._some.wait()
-            if not self._closing:
-                self._enough.wait(LINGER_S)
+            self._enough.wait(LINGER_S)
             self._some.clear()
             self._enough.clear()
             with self._lock:
@@ -112,8 +113,10 @@ class WriteBehind:
                 self._some.set()
 
     def _write_one(self, name: str, content: Waiting) -> None:
-        if self._waiting.get(name) is not content:
-            return
+        with self._lock:
+            if self._waiting.get(name) is not content or name in self._writing:
+                return
+            self._writing.add(name)
         try:
             if time.monotonic() >= self._rest_ends:
                 self._write(name, content)
@@ -121,6 +124,7 @@ class WriteBehind:
             self._rest_ends = time.monotonic() + REST_S
             log.warning("cache.not_written", extra=fields(name=name, error=str(error)))
         with self._lock:
+            self._writing.remove(name)
             was_forgotten = self._waiting.get(name) is not content
             if not was_forgotten:
                 self._drop(name)
