@@ -62,7 +62,7 @@ class FoundRoster:
     """A chain that `find_out` makes of the configured one; it is asked again when `is_due`, in the background.
 
     `find_out` is called by one thread at a time; what it raises is told to those who wait the first time, and later
-    leaves the chain as it was.
+    leaves the chain as it was. A chain that `is_plain` has nothing to be found out.
     """
 
     def __init__(
@@ -71,11 +71,13 @@ class FoundRoster:
         find_out: Callable[[Chain, Deadline], Chain],
         *,
         is_due: Callable[[float], bool],
+        is_plain: Callable[[Chain], bool] = lambda _: False,
     ) -> None:
-        self.configured = configured
         self._find_out = find_out
         self._is_due = is_due
-        self._found: Chain | None = None
+        self._is_plain = is_plain
+        self.configured = configured
+        self._found = configured if is_plain(configured) else None
         self._found_at_s = 0.0
         self._search: Future[Chain] | None = None
         self._lock = threading.Lock()
@@ -83,7 +85,8 @@ class FoundRoster:
     def chain(self, deadline: Deadline) -> Chain:
         found = self._found
         if found is not None:
-            if self._is_due(time.monotonic() - self._found_at_s):
+            is_plain = found is self.configured
+            if not is_plain and self._is_due(time.monotonic() - self._found_at_s):
                 self._begin()
             return found
         try:
@@ -95,7 +98,7 @@ class FoundRoster:
     def configure(self, chain: Chain) -> None:
         with self._lock:
             self.configured = chain
-            self._found = None
+            self._found = chain if self._is_plain(chain) else None
             self._search = None
 
     @property

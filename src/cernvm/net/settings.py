@@ -16,7 +16,7 @@ from cernvm.net.fetcher import ChainFetcher
 from cernvm.net.http import HttpExchange
 from cernvm.net.lanes import MAX_BACKGROUND, MAX_CONNECTIONS
 from cernvm.net.resolve import KEEP_S, Resolver
-from cernvm.net.roster import FixedRoster, FoundRoster, Roster
+from cernvm.net.roster import FoundRoster, Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,6 @@ def _fetcher(
 def _roster(
     settings: NetSettings, chain: Chain, exchange: HttpExchange, resolver: Resolver
 ) -> Roster:
-    limited = replace(chain, hosts=chain.hosts[: settings.max_hosts or None])
-    if not settings.use_geo and all(is_address(proxy) for proxy in chain.proxies):
-        return FixedRoster(limited)
     discovery = Discovery(
         exchange,
         resolver,
@@ -123,4 +120,11 @@ def _roster(
         max_hosts=settings.max_hosts,
         max_addresses=settings.max_proxy_addresses,
     )
-    return FoundRoster(chain, discovery.find_out, is_due=resolver.is_due)
+    if not settings.use_geo:
+        chain = replace(chain, hosts=chain.hosts[: settings.max_hosts or None])
+    return FoundRoster(
+        chain,
+        discovery.find_out,
+        is_due=resolver.is_due,
+        is_plain=lambda known: not settings.use_geo and all(map(is_address, known.proxies)),
+    )

@@ -101,6 +101,18 @@ def test_a_script_is_not_run_again_for_each_look_at_names(mirror, host, opened):
     assert len(pac.requests) == 1
 
 
+def test_proxies_may_be_left_to_a_script_by_hand(mirror, host, opened):
+    proxy, pac = mirror(), mirror()
+    proxy.documents[f"{host.url}/x"] = b"by the proxy"
+    pac.documents["wpad.dat"] = script(f"return 'PROXY 127.0.0.1:{proxy.port}';")
+    fetcher = opened(host.url, pac_urls=f"{pac.url}/wpad.dat")
+    assert get(fetcher) == BODY
+
+    fetcher.course.set_proxies("auto")
+
+    assert get(fetcher) == b"by the proxy"
+
+
 def test_when_no_script_can_be_had_the_error_says_so(mirror, host, opened):
     fetcher = opened(host.url, proxies="auto", pac_urls=f"{mirror().url}/gone")
 
