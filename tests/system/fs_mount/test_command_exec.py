@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,31 +28,42 @@ def within(vectors, home, need_fuse):
     os.environ["CVM_HOME"] = str(home.path)
     yield words
     del os.environ["CVM_HOME"]
-    end = time.monotonic() + 5
-    while (left := serving(home)) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not left, "a process still serves"
+    await_end(home.path)
 
 
 @pytest.fixture
-def somebody(within, home):
+def his_home():
+    """A data folder of an ordinary user; not below pytest's, which every run closes to others again."""
+    with tempfile.TemporaryDirectory(prefix="cvm-test-") as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "home"
+        path.mkdir()
+        os.chown(path, SOMEBODY, SOMEBODY)
+        yield path
+        await_end(path)
+
+
+@pytest.fixture
+def somebody(his_home):
     """Words that run a command as an ordinary user who may open /dev/fuse, in a namespace of the test's own."""
     if shutil.which("setpriv") is None:
         missing("setpriv is not installed")
-    folder = home.path.parent
-    home.path.mkdir()
-    os.chown(home.path, SOMEBODY, SOMEBODY)
-    for above in (folder, *folder.parents):
-        if above.owner() == "root" and above.is_relative_to("/tmp") and str(above) != "/tmp":
-            above.chmod(0o755)
-    node = folder / "fuse"
+    node = his_home.parent / "fuse"
     os.mknod(node, 0o666 | 0o20000, os.makedev(10, 229))
     node.chmod(0o666)
     user = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
     return [
         "unshare", "--mount", "sh", "-c", f'mount --bind {node} /dev/fuse; exec "$@"', "sh",
-        *user,
+        *user, "env", f"CVM_HOME={his_home}",
     ]  # fmt: skip
+
+
+def await_end(home):
+    """Fail if anybody serves for long after the commands ended."""
+    end = time.monotonic() + 5
+    while (left := serving(home)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not left, "a process still serves"
 
 
 @pytest.fixture
@@ -62,7 +74,7 @@ def as_somebody(somebody, within):
 
 def serving(home):
     """The processes that run with this data folder; none is a child of ours."""
-    mark = b"CVM_HOME=" + os.fsencode(home.path)
+    mark = b"CVM_HOME=" + os.fsencode(home)
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -191,7 +203,8 @@ def test_a_terminal_is_the_commands_own(within):
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(
-            within[0], [*within, "--", "sh", "-c", "tty && read line && echo got $line && sleep 60"]
+            within[0],
+            [*within, "--", "sh", "-c", "tty && read line && echo got $line && exec sleep 60"],
         )
     try:
         seen = b""
@@ -234,10 +247,10 @@ def test_killed_at_any_moment_it_leaves_nobody_who_serves(within, home, count, s
         process.kill()
         process.wait(5)
     end = time.monotonic() + 10
-    while serving(home) and time.monotonic() < end:
+    while serving(home.path) and time.monotonic() < end:
         time.sleep(0.05)
 
-    assert serving(home) == []
+    assert serving(home.path) == []
     assert run(within, "cat", f"/cvmfs/{NAME}/changed").stdout == "revision 3\n"
 
 
@@ -250,10 +263,10 @@ def test_in_a_user_namespace_of_somebody_elses_it_works_too(somebody, within):
     assert ended.stdout == "revision 3\n0\n", ended.stderr
 
 
-def test_an_ordinary_user_mounts_with_the_help_of_fusermount3(somebody, within, home, tmp_path):
+def test_an_ordinary_user_mounts_with_the_help_of_fusermount3(somebody, within, his_home):
     if shutil.which("fusermount3") is None:
         missing("fusermount3 is not installed")
-    point = home.path / "mnt"
+    point = his_home / "mnt"
     options = within[3:]
     script = (
         f"mkdir {point} && {CVM} mount {NAME} {point} {' '.join(options)} && cat {point}/changed && "
