@@ -1,4 +1,4 @@
-"""The catalogs of a new revision, packed from the deepest to the root; those whose rows did not change are reused."""
+"""The catalogs of a new revision, written from the deepest to the root; those whose rows did not change are reused."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class _Below:
 
 @dataclass(slots=True)
 class CatalogBuilder:
-    """Packs and stores the catalogs of one new revision, and the profiles that its root catalog names.
+    """Writes the catalogs of one new revision, and the profiles that its root catalog names.
 
-    Shape: `packed` counts the catalogs that were not reused.
+    Shape: `written` counts the catalogs that were not reused.
     """
 
     repository: Repository
@@ -57,7 +57,7 @@ class CatalogBuilder:
     progress: Progress
     packer: Packer
     recordings: Sequence[Recording] = ()
-    packed: int = 0
+    written: int = 0
     profiles: list[WrittenProfile] = field(default_factory=list)
 
     def build(self, items: list[Item], *, at: bytes, limits: CatalogLimits) -> Written:
@@ -65,15 +65,15 @@ class CatalogBuilder:
         marker = self._marker()
         if not at:
             catalogs = split(items, top=b"", limits=limits, marker=marker)
-            below = self._pack_nested(catalogs, top=b"")
-            return self._pack_root(catalogs[b""], below)
+            below = self._build_nested(catalogs, top=b"")
+            return self._build_root(catalogs[b""], below)
         chain = open_chain(self.previous.root_catalog, at, self.store)
         last = chain[-1].catalog
         gap = take_out(last, at, like=items[0].entry, store=self.store)
         top = last.properties.root_prefix
         catalogs = split(items, top=top, limits=limits, marker=marker, around=len(gap.items))
-        below = self._pack_nested(catalogs, top=top)
-        return self._pack_chain(chain, _filled(last, gap, catalogs[top], below, at))
+        below = self._build_nested(catalogs, top=top)
+        return self._build_chain(chain, _filled(last, gap, catalogs[top], below, at))
 
     def build_same(self) -> Written:
         """The root catalog of a revision with the last one's tree, which may have other profiles."""
@@ -99,7 +99,7 @@ class CatalogBuilder:
             compression=self.repository.compression,
         )
 
-    def _pack_root(self, items: Sequence[Item], below: Sequence[_Below]) -> Written:
+    def _build_root(self, items: Sequence[Item], below: Sequence[_Below]) -> Written:
         catalog = Catalog(
             properties=self._properties(b"", self.previous.root_catalog),
             items=tuple(items),
@@ -109,16 +109,16 @@ class CatalogBuilder:
         )
         return self._write_root(catalog)
 
-    def _pack_nested(self, catalogs: dict[bytes, list[Item]], *, top: bytes) -> list[_Below]:
+    def _build_nested(self, catalogs: dict[bytes, list[Item]], *, top: bytes) -> list[_Below]:
         """Store all catalogs but the top one; returns those that the top one refers to."""
         below: dict[bytes, list[_Below]] = {prefix: [] for prefix in catalogs}
         for prefix in sorted(catalogs, key=lambda path: path.count(b"/"), reverse=True):
             if prefix != top:
-                packed = self._pack_one(prefix, catalogs[prefix], below[prefix])
+                packed = self._build_one(prefix, catalogs[prefix], below[prefix])
                 below[_enclosing(prefix, catalogs, top)].append(packed)
         return below[top]
 
-    def _pack_one(self, prefix: bytes, items: list[Item], below: list[_Below]) -> _Below:
+    def _build_one(self, prefix: bytes, items: list[Item], below: list[_Below]) -> _Below:
         known = self.index.catalog(prefix)
         packs = self.packer.stretches_of(items)
         fingerprint = self._fingerprint(items, below, packs)
@@ -140,7 +140,7 @@ class CatalogBuilder:
         self.index.remember_catalog(KnownCatalog(fingerprint, nested, statistics.total))
         return _Below(nested, statistics.total)
 
-    def _pack_chain(self, chain: Sequence[Link], changed: Catalog) -> Written:
+    def _build_chain(self, chain: Sequence[Link], changed: Catalog) -> Written:
         """Store the changed catalog at the chain's end, then those above it, which refer to it by a new digest."""
         for depth in range(len(chain) - 1, 0, -1):
             link, above = chain[depth], chain[depth - 1].catalog
@@ -182,7 +182,7 @@ class CatalogBuilder:
         packed = pack_catalog(catalog, algorithm=self.repository.algorithm)
         written = write_object(self.repository, self.store, packed, ObjectKind.CATALOG)
         self.progress.add_object(written.stored_bytes)
-        self.packed += 1
+        self.written += 1
         return written
 
     def _has(self, nested: NestedCatalog) -> bool:

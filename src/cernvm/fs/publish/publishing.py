@@ -175,7 +175,7 @@ def _publish(
         read_bytes=progress.read_bytes,
         stored_objects=progress.stored_objects,
         stored_bytes=progress.stored_bytes + stored_bytes,
-        catalogs=builder.packed,
+        catalogs=builder.written,
         took_s=used.monotonic() - started,
         profiles=tuple(builder.profiles),
     )
