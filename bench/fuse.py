@@ -36,7 +36,7 @@ def main():
     )
     parser.add_argument("--entries", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--folder", type=Path, default=Path())
-    parser.add_argument("--only", choices=["look-ups", "opening", "crowd", "memory"])
+    parser.add_argument("--only", choices=["look-ups", "opening", "crowd"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     figures = {}
@@ -122,17 +122,7 @@ def crowds(folder):
     return {f"{count} at once, s": client("crowd", folder, count) for count in (1, 64)}
 
 
-def memory(scratch, options):
-    """Bytes of the server's memory for each inode that the kernel knows."""
-    count = max(options.entries)
-    with mounted(scratch, "repository", count) as point:
-        before = resident_bytes(point)
-        client("look_ups", point / "d", count)
-        grown = resident_bytes(point) - before
-    return {f"{count} known": {"MiB": grown / 2**20, "bytes each": grown / count}}
-
-
-MEASURES = {"look-ups": look_ups, "opening": opening, "crowd": crowd, "memory": memory}
+MEASURES = {"look-ups": look_ups, "opening": opening, "crowd": crowd}
 
 
 # The servers
@@ -165,11 +155,6 @@ SERVERS = {}
 def running_s(point):
     tasks = Path(f"/proc/{SERVERS[point]}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-
-def resident_bytes(point):
-    status = Path(f"/proc/{SERVERS[point]}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def serve(kind, what, scratch, point):

@@ -105,6 +105,28 @@ def test_an_inode_shows_what_its_name_showed(operations):
         )
 
 
+def test_content_comes_as_a_file_of_its_size_or_not_at_all(operations):
+    found = find(operations, b"data/just-4M")
+    patiently(operations.read, found.inode, 0, 100)
+
+    descriptor = operations.backing(found.inode, found.size_bytes)
+
+    if descriptor is not None:
+        assert os.fstat(descriptor).st_size == found.size_bytes
+        os.close(descriptor)
+    assert operations.backing(found.inode, found.size_bytes + 1) is None
+    assert not operations.is_uncached(found.inode)
+
+
+def test_what_does_not_change_may_be_remembered(operations):
+    generation = operations.generation
+
+    find(operations, b"changed")
+
+    assert generation is not None
+    assert operations.generation == generation
+
+
 def test_a_link_has_its_target(operations):
     found = find(operations, b"misc/symlink-rel")
 
