@@ -32,6 +32,7 @@ from cernvm.net import Fetcher
 MAX_THREADS = 8
 MAX_RUNS = 8
 MAX_MISSES = 64
+FULL = 0.75  # of the larder
 STOCK_AFTER_S = 2.0
 STOCK_AT_ONCE = 64
 MAX_NESTED_AHEAD = 8
@@ -110,10 +111,13 @@ class Ahead:
             steps = [Wanted.catalog(reference) for reference in nested]
             self.begin(b"\0\0" + catalog.mountpoint, iter(steps), Window(LARGEST_BYTES))
 
-    def begin(self, name: bytes, steps: Iterator[Step], window: Window) -> None:
+    def begin(
+        self, name: bytes, steps: Iterator[Step], window: Window, *, is_ordered: bool = True
+    ) -> None:
         """Begin a run; one of the same name ends."""
+        run = Run(steps, window, self._tally, self._crew.wake, is_ordered=is_ordered)
         with self._lock:
-            self._runs[name] = Run(steps, window, self._tally, self._crew.wake)
+            self._runs[name] = run
             self._runs.move_to_end(name)
             if len(self._runs) > MAX_RUNS:
                 self._runs.popitem(last=False)
@@ -137,7 +141,11 @@ class Ahead:
         self._crew.close()
 
     def _give_up(self, ration: Ration) -> None:
-        """What leaves the larder unread goes into the cache, as long as that keeps nothing else out."""
+        """What is pushed out by what came later is lost: most likely nobody wants it."""
+        ration.origin.wasted(len(ration.stored))
+
+    def _stock(self, ration: Ration) -> None:
+        """What nobody read for a while goes into the cache, as long as that keeps nothing else out."""
         ration.origin.wasted(len(ration.stored))
         usage = self._cache.usage()
         size_bytes = max(ration.content_bytes, len(ration.stored))
@@ -165,11 +173,14 @@ class Ahead:
         self.begin(b"\0" + profile.label.encode(), profile_steps(profile), Window(LARGEST_BYTES))
 
     def _next_steps(self) -> tuple[Run, Sequence[Step]] | None:
-        if not self._gatherer.has_room():
-            return None  # until readers take something, or it has waited too long
         with self._lock:
             runs = list(reversed(self._runs.items()))
+        # What has waited longest is what a walk wants next, so walks must not push each other's out.
+        ordered_bytes = sum(run.window.unused_bytes for _, run in runs if run.is_ordered)
+        is_full = ordered_bytes > FULL * self._larder.limit_bytes
         for name, run in runs:
+            if is_full and run.is_ordered:
+                continue
             steps = run.next_steps(self._gatherer.is_needless)
             if steps:
                 return run, steps
@@ -194,11 +205,14 @@ class Ahead:
         with self._lock:
             last = self._runs.get(miss.folder)
         course = walk if evidence.is_walk else surroundings if is_far else directory
-        self.begin(miss.folder, course(miss.path, survey), window if last is None else last.window)
+        if last is not None:
+            window = last.window
+        steps = course(miss.path, survey)
+        self.begin(miss.folder, steps, window, is_ordered=evidence.is_walk)
 
     def _stock_some(self) -> bool:
         """While nobody reads: move what has waited for a while into the cache, which frees its memory."""
         rations = self._larder.take_older_than(STOCK_AFTER_S, STOCK_AT_ONCE)
         for ration in rations:
-            self._give_up(ration)
+            self._stock(ration)
         return bool(rations)

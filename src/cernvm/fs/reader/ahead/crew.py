@@ -96,4 +96,5 @@ def _safely(action: Callable[[], bool]) -> bool:
         return action()
     except Exception:
         log.exception("ahead.crashed")
+        time.sleep(LOOK_EVERY_S)  # it may well crash again at once
         return False

@@ -30,7 +30,6 @@ MISSING_PACK_S = 3600.0
 FOR_EVER_S = float("inf")
 MAX_TRIED = 1 << 13
 LEAST_GRACE_S = 0.004
-FULL = 0.75  # of the larder: what has waited longest is what a walk wants next, so it must not be pushed out
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,6 @@ class Gatherer:
         self._larder = larder
         self._tally = tally
         self._tried: OrderedDict[bytes, float] = OrderedDict()  # until when it is not tried again
-        self._under_way_bytes = 0
         self._lock = threading.Lock()
 
     def is_needless(self, step: Step) -> bool:
@@ -71,22 +69,8 @@ class Gatherer:
         """A reader fetches this one itself."""
         self._note_tried(raw_digest, TRY_AGAIN_S)
 
-    def has_room(self) -> bool:
-        """Whether what is under way, and what waits to be read, leave room for more."""
-        return self._under_way_bytes + self._larder.size_bytes < FULL * self._larder.limit_bytes
-
     def gather(self, run: Run, steps: Sequence[Step]) -> None:
         """Fetch what `Run.next_steps` gave."""
-        size_bytes = sum(step.transfer_bytes for step in steps)
-        with self._lock:
-            self._under_way_bytes += size_bytes
-        try:
-            self._gather(run, steps)
-        finally:
-            with self._lock:
-                self._under_way_bytes -= size_bytes
-
-    def _gather(self, run: Run, steps: Sequence[Step]) -> None:
         small = []
         for step in steps:
             if not isinstance(step, Wanted):

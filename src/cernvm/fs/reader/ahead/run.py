@@ -17,7 +17,10 @@ MAX_SKIPPED = 512  # a course through what was tried already ends; the next miss
 
 
 class Run:
-    """Steps to take, within a window. Concurrency: `next_steps` by one thread at a time, all else by any."""
+    """Steps to take, within a window; `is_ordered` when they will be wanted in this order.
+
+    Concurrency: `next_steps` by one thread at a time, all else by any.
+    """
 
     def __init__(
         self,
@@ -25,7 +28,10 @@ class Run:
         window: Window,
         tally: Tally,
         wake: Callable[[], None],
+        *,
+        is_ordered: bool,
     ) -> None:
+        self.is_ordered = is_ordered
         self.window = window
         self._steps = steps
         self._tally = tally
