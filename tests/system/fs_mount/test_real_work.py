@@ -170,8 +170,10 @@ def test_ten_thousand_files_are_open_at_once(work):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted + 1000), hard))
     opened = []
     try:
-        for number in range(wanted):
-            opened.append(os.open(work.point / f"many/f{number % 500:03}", os.O_RDONLY))
+        opened.extend(
+            os.open(work.point / f"many/f{number % 500:03}", os.O_RDONLY)
+            for number in range(wanted)
+        )
         for number in range(0, wanted, 7):
             assert os.pread(opened[number], 1 << 16, 0) == content(number % 500)
     finally:
