@@ -32,7 +32,7 @@ def file_of(sizes):
 def test_any_stretch_of_a_chunked_file_is_what_it_is_of_the_whole(sizes, offset, length, random):
     entry, chunks, contents = file_of(sizes)
     random.shuffle(chunks)
-    pieces = pieces_of(entry, chunks, where="f")
+    pieces = pieces_of(entry, chunks, path=b"/f")
     whole = b"".join(contents[piece.key.digest].data for piece in pieces)
 
     got = read_pieces(pieces, offset, length, lambda piece: contents[piece.key.digest])
@@ -48,14 +48,14 @@ def test_only_the_chunks_that_are_needed_are_asked_for():
         asked.append(piece.offset)
         return contents[piece.key.digest]
 
-    read_pieces(pieces_of(entry, chunks, where="f"), 12, 5, get)
+    read_pieces(pieces_of(entry, chunks, path=b"/f"), 12, 5, get)
 
     assert asked == [10]
 
 
 def test_what_is_not_at_hand_makes_no_half_answer():
     entry, chunks, contents = file_of([10, 10])
-    pieces = pieces_of(entry, chunks, where="f")
+    pieces = pieces_of(entry, chunks, path=b"/f")
 
     def get(piece):
         return contents[piece.key.digest] if piece.offset == 0 else None
@@ -67,4 +67,4 @@ def test_what_is_not_at_hand_makes_no_half_answer():
 def test_a_file_without_digest_or_chunks_is_refused():
     entry = Entry(name=b"f", mode=0o100644, size=5, mtime_s=0, uid=0, gid=0, flags=EntryFlag.FILE)
     with pytest.raises(CatalogFormatError):
-        pieces_of(entry, (), where="f")
+        pieces_of(entry, (), path=b"/f")

@@ -77,4 +77,4 @@ def _pieces(catalog: Catalog, path: bytes, entry: Entry) -> Sequence[Piece]:
     if entry.kind is not EntryKind.FILE or entry.is_external:
         return ()
     chunks = catalog.chunks(path) if entry.is_chunked else ()
-    return pieces_of(entry, chunks, where=path.decode("utf-8", "replace"))
+    return pieces_of(entry, chunks, path=path)

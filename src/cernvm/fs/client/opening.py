@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cernvm.fs.client.settings import ClientSettings
 from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
 from cernvm.fs.reader import Repository, open_repository
 from cernvm.fs.vfs import Magic, Recorder, View
-from cernvm.net import Fetcher, open_fetcher
+from cernvm.net import Fetcher, open_external_fetcher, open_fetcher
 
 OPENING_DEADLINE_S = 60.0
 
@@ -38,40 +38,38 @@ def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) ->
     Errors: those of `open_repository`; `NotFoundError` for a key file, `SpaceError` for the cache.
     """
     keys = [_read_key(path) for path in settings.reader.public_keys]
-    fetcher = open_fetcher(settings.net, settings.repository)
-    try:
+    with ExitStack() as stack:
+        fetcher = open_fetcher(settings.net, settings.repository)
+        stack.callback(fetcher.close)
+        external = open_external_fetcher(settings.net, settings.repository)
+        if external is not None:
+            stack.callback(external.close)
         cache = open_cache(settings.cache)
-        try:
-            repository = open_repository(
-                settings.repository,
-                fetcher=fetcher,
-                cache=cache,
-                breadcrumbs=open_breadcrumbs(settings.cache),
-                master_keys=keys,
-                blacklist=blacklist_of(settings.reader.blacklists),
-                deadline=Deadline.after(OPENING_DEADLINE_S),
-                pin=settings.reader.pin,
-                shown=shown,
-                ahead=settings.reader.ahead,
-            )
-            if settings.reader.max_ttl_s is not None:
-                repository.max_ttl_s = settings.reader.max_ttl_s
-            try:
-                with _recorder(settings.view.record) as recorder:
-                    view = View(
-                        repository,
-                        variables=settings.view.variables,
-                        owners=settings.view.owners,
-                        recorder=recorder,
-                        magic=Magic(repository, settings.view.magic, facts_of(settings, keys)),
-                    )
-                    yield Client(view, repository, cache, fetcher)
-            finally:
-                repository.close()
-        finally:
-            cache.close()
-    finally:
-        fetcher.close()
+        stack.callback(cache.close)
+        repository = open_repository(
+            settings.repository,
+            fetcher=fetcher,
+            cache=cache,
+            breadcrumbs=open_breadcrumbs(settings.cache),
+            master_keys=keys,
+            blacklist=blacklist_of(settings.reader.blacklists),
+            external=external,
+            deadline=Deadline.after(OPENING_DEADLINE_S),
+            pin=settings.reader.pin,
+            shown=shown,
+            ahead=settings.reader.ahead,
+        )
+        stack.callback(repository.close)
+        if settings.reader.max_ttl_s is not None:
+            repository.max_ttl_s = settings.reader.max_ttl_s
+        view = View(
+            repository,
+            variables=settings.view.variables,
+            owners=settings.view.owners,
+            recorder=stack.enter_context(_recorder(settings.view.record)),
+            magic=Magic(repository, settings.view.magic, facts_of(settings, keys)),
+        )
+        yield Client(view, repository, cache, fetcher)
 
 
 @contextmanager

@@ -39,6 +39,11 @@ def object_path(digest: Digest, kind: ObjectKind) -> str:
     return f"data/{text[:2]}/{text[2:]}{kind.value}"
 
 
+def alternative_path(digest: Digest, kind: ObjectKind) -> str:
+    """Where a root catalog or certificate lies as well, if its manifest says so: readable where `data/` is not."""
+    return f".cvmfsalt-{digest}{kind.value}"
+
+
 def parse_object_path(path: str) -> tuple[Digest, ObjectKind]:
     """The digest and kind that an object's path names.
 

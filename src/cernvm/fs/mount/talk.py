@@ -123,7 +123,7 @@ def _pin(mount: Inspection, argument: str) -> str:
     objects = mount.client.repository.objects
     pieces = _pieces(mount, argument)
     for piece in pieces:
-        objects.get(piece.key, piece.kind, deadline, size_bytes=piece.size_bytes)
+        objects.get_piece(piece, deadline)
         mount.client.cache.pin(piece.key)
     return OK if pieces else "No such regular file or pinning failed\n"
 
@@ -136,7 +136,7 @@ def _pieces(mount: Inspection, argument: str) -> tuple[Piece, ...]:
     entry = catalog.find(path)
     if entry is None or entry.kind is not EntryKind.FILE:
         return ()
-    return pieces_of(entry, catalog.chunks(path) if entry.is_chunked else (), where=argument)
+    return pieces_of(entry, catalog.chunks(path) if entry.is_chunked else (), path=path)
 
 
 def _remount(mount: Inspection, _: str) -> str:

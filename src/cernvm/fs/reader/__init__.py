@@ -9,7 +9,7 @@ object through fetcher, digest check and cache. `diagnosis.py` tells why a path 
 from cernvm.fs.reader.catalog import Catalog
 from cernvm.fs.reader.diagnosis import explain
 from cernvm.fs.reader.objects import ObjectSource
-from cernvm.fs.reader.pieces import Piece, pieces_of, read_pieces
+from cernvm.fs.reader.pieces import Elsewhere, Piece, pieces_of, read_pieces
 from cernvm.fs.reader.pin import Pin
 from cernvm.fs.reader.repository import Repository, open_repository
 from cernvm.fs.reader.revision import Revision
@@ -20,6 +20,7 @@ from cernvm.fs.reader.tree import Tree
 __all__ = [
     "Catalog",
     "CatalogState",
+    "Elsewhere",
     "Failure",
     "ObjectSource",
     "ObjectState",

@@ -62,7 +62,7 @@ def _look(repository: Repository, path: bytes) -> tuple[Entry | None, tuple[Piec
     if entry.kind is not EntryKind.FILE:
         return entry, ()
     chunks = catalog.chunks(path) if entry.is_chunked else ()
-    return entry, pieces_of(entry, chunks, where=path.decode("utf-8", "replace"))
+    return entry, pieces_of(entry, chunks, path=path)
 
 
 def _words(entry: Entry | None) -> str:
@@ -73,6 +73,7 @@ def _words(entry: Entry | None) -> str:
 
 
 def _object_state(repository: Repository, piece: Piece) -> ObjectState:
-    name = object_path(piece.key.digest, piece.kind)
+    elsewhere = piece.elsewhere
+    name = elsewhere.path if elsewhere else object_path(piece.key.digest, piece.kind)
     is_cached = repository.objects.cached(piece.key, piece.size_bytes) is not None
     return ObjectState(name, piece.size_bytes, is_cached, repository.trace.attempts(name))

@@ -6,15 +6,25 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cernvm.core.clock import Deadline
-from cernvm.core.errors import CvmError, DeadlineError, FormatError
+from cernvm.core.digest import Digest
+from cernvm.core.errors import (
+    CvmError,
+    DeadlineError,
+    FormatError,
+    PrerequisiteError,
+    TrustError,
+    UnavailableError,
+)
 from cernvm.core.log import fields
 from cernvm.fs.cache import Cache, Content, ContentKey, Rank
-from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.format.objects import ObjectKind, alternative_path, object_path
 from cernvm.fs.reader.drafts import SMALL_BYTES, SmallObject, VerifiedDraft, content_of
 from cernvm.fs.reader.larder import Larder, Origin, Ration
+from cernvm.fs.reader.pieces import Elsewhere, Piece
 from cernvm.fs.reader.trace import Trace
 from cernvm.net import Attempt, Credentials, Fetcher, Sink, Urgency
 
@@ -30,9 +40,15 @@ class ObjectSource:
     """Where the reader gets objects. Concurrency: safe from any thread; requests for one object share one fetch."""
 
     def __init__(
-        self, fetcher: Fetcher, cache: Cache, trace: Trace, larder: Larder | None = None
+        self,
+        fetcher: Fetcher,
+        cache: Cache,
+        trace: Trace,
+        larder: Larder | None = None,
+        external: Fetcher | None = None,
     ) -> None:
         self._fetcher = fetcher
+        self._external = external
         self._cache = cache
         self._trace = trace
         self._larder = larder or Larder(0)
@@ -43,6 +59,8 @@ class ObjectSource:
         self.rank = Rank.REGULAR
         # What proves to servers that whoever asks in this thread may read; of protected repositories.
         self.credentials: Callable[[], Credentials | None] = lambda: None
+        # What lies outside of `data/` as well, as the manifest says: its root catalog and certificate.
+        self.alternatives: frozenset[Digest] = frozenset()
         # Whoever wants to know that an object is read, by its raw digest; profiles do.
         self.watched: dict[bytes, Callable[[], None]] = {}
 
@@ -77,11 +95,12 @@ class ObjectSource:
         *,
         size_bytes: int | None = None,
         limit_bytes: int = 0,
+        elsewhere: Elsewhere | None = None,
     ) -> Content:
         """The content, fetched if need be: of exactly `size_bytes` where that is known, else of at most `limit_bytes`.
 
         Errors: `DigestMismatchError`, `ObjectFormatError` when no host has the right object, `HostError`,
-        `DeadlineError`, `SpaceError`.
+        `DeadlineError`, `SpaceError`; `PrerequisiteError` for external data of which no host is known.
         """
         limit_bytes = limit_bytes if size_bytes is None else size_bytes
         while (content := self.cached(key, size_bytes, limit_bytes=limit_bytes)) is None:
@@ -89,7 +108,7 @@ class ObjectSource:
                 continue
             flight, is_mine = self._board(key, ahead=False)
             if is_mine:
-                return self._fly(flight, key, kind, deadline, size_bytes, limit_bytes)
+                return self._fly(flight, key, kind, deadline, size_bytes, limit_bytes, elsewhere)
             if not flight.landed.wait(deadline.remaining_s):
                 raise DeadlineError(
                     f"waiting for {object_path(key.digest, kind)}", after_s=deadline.budget_s
@@ -101,6 +120,11 @@ class ObjectSource:
                 return flight.content
             deadline.check(f"waiting for {object_path(key.digest, kind)}")
         return content
+
+    def get_piece(self, piece: Piece, deadline: Deadline) -> Content:
+        """The content of a piece of a file. Errors: as `get`."""
+        size_bytes, elsewhere = piece.size_bytes, piece.elsewhere
+        return self.get(piece.key, piece.kind, deadline, size_bytes=size_bytes, elsewhere=elsewhere)
 
     def fetch_ahead(
         self,
@@ -234,6 +258,7 @@ class ObjectSource:
         deadline: Deadline,
         size_bytes: int | None,
         limit_bytes: int,
+        elsewhere: Elsewhere | None = None,
     ) -> Content:
         try:
             # Between the look into the cache and the boarding another flight may have landed.
@@ -241,8 +266,9 @@ class ObjectSource:
             if not flight.is_ahead:
                 content = self.cached(key, size_bytes, limit_bytes=limit_bytes)
             if content is None:
+                ahead = flight.is_ahead
                 content = self._fetch(
-                    key, kind, deadline, size_bytes, limit_bytes, ahead=flight.is_ahead
+                    key, kind, deadline, size_bytes, limit_bytes, elsewhere, ahead=ahead
                 )
         except CvmError as error:
             flight.error = error
@@ -263,10 +289,42 @@ class ObjectSource:
         deadline: Deadline,
         size_bytes: int | None,
         limit_bytes: int,
+        elsewhere: Elsewhere | None,
         *,
         ahead: bool,
     ) -> Content:
-        path = object_path(key.digest, kind)
+        if elsewhere is None and key.digest in self.alternatives:
+            beside = Elsewhere(alternative_path(key.digest, kind))
+            with suppress(UnavailableError, TrustError, FormatError):
+                return self._ask(
+                    self._fetcher, beside, key, deadline, size_bytes, limit_bytes, ahead=ahead
+                )
+        fetcher = self._fetcher
+        if elsewhere is not None:
+            fetcher = self._external_of(elsewhere)
+        place = elsewhere or Elsewhere(object_path(key.digest, kind))
+        return self._ask(fetcher, place, key, deadline, size_bytes, limit_bytes, ahead=ahead)
+
+    def _external_of(self, elsewhere: Elsewhere) -> Fetcher:
+        if self._external is None:
+            raise PrerequisiteError(
+                f"/{elsewhere.path} lies outside of its repository, and no host of external data is known",
+                advice="name one with --external-url, or as CVMFS_EXTERNAL_URL",
+            )
+        return self._external
+
+    def _ask(
+        self,
+        fetcher: Fetcher,
+        place: Elsewhere,
+        key: ContentKey,
+        deadline: Deadline,
+        size_bytes: int | None,
+        limit_bytes: int,
+        *,
+        ahead: bool,
+    ) -> Content:
+        path = place.path
         attempts: list[Attempt] = []
         rank = Rank.AHEAD if ahead else self.rank
 
@@ -277,13 +335,14 @@ class ObjectSource:
             return VerifiedDraft(draft, key, path, size_bytes, limit_bytes)
 
         try:
-            content = self._fetcher.fetch_into(
+            content = fetcher.fetch_into(
                 path,
                 open_sink,
                 limit_bytes=stored_limit(limit_bytes),
                 deadline=deadline,
                 on_attempt=attempts.append,
                 urgency=Urgency.BACKGROUND if ahead else Urgency.FOREGROUND,
+                byte_range=place.byte_range,
                 credentials=self.credentials(),
             )
         finally:

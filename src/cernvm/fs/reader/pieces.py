@@ -6,10 +6,23 @@ import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cernvm.core.errors import CatalogFormatError, PrerequisiteError
+from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.cache import Content, ContentKey
+from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import Chunk, Entry, check_chunks
 from cernvm.fs.format.objects import ObjectKind
+from cernvm.net import url_path
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where content lies that is not among the repository's objects: below the hosts of external data.
+
+    Shape: `path` is that of a URL; `byte_range` the first and the last byte wanted, None for all.
+    """
+
+    path: str
+    byte_range: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,32 +33,37 @@ class Piece:
     size_bytes: int
     key: ContentKey
     kind: ObjectKind
+    elsewhere: Elsewhere | None = None
 
 
-def pieces_of(entry: Entry, chunks: Sequence[Chunk], *, where: str) -> tuple[Piece, ...]:
-    """The pieces of a regular file, in order, covering it without a gap.
+def pieces_of(entry: Entry, chunks: Sequence[Chunk], *, path: bytes) -> tuple[Piece, ...]:
+    """The pieces of the regular file at `path`, in order, covering it without a gap.
 
-    Errors: `CatalogFormatError` when they do not; `PrerequisiteError` for content that is not in the repository.
+    Errors: `CatalogFormatError` when they do not.
     """
-    if entry.is_external:
-        raise PrerequisiteError(
-            f"{where} lies outside of its repository",
-            advice="this client does not fetch external data",
-        )
+    where = path.decode("utf-8", "replace")
     if entry.is_chunked:
+        if entry.is_external and entry.compression is not Compression.NONE:
+            raise CatalogFormatError("chunks of external data cannot be compressed", where=where)
         return tuple(
             Piece(
                 chunk.offset,
                 chunk.size,
                 ContentKey(chunk.digest, entry.compression),
                 ObjectKind.PARTIAL,
+                _elsewhere(path, chunk) if entry.is_external else None,
             )
             for chunk in check_chunks(tuple(chunks), size=entry.size, where=where)
         )
     if entry.digest is None:
         raise CatalogFormatError("a file has neither digest nor chunks", where=where)
     key = ContentKey(entry.digest, entry.compression)
-    return (Piece(0, entry.size, key, ObjectKind.PLAIN),)
+    elsewhere = Elsewhere(url_path(path)) if entry.is_external else None
+    return (Piece(0, entry.size, key, ObjectKind.PLAIN, elsewhere),)
+
+
+def _elsewhere(path: bytes, chunk: Chunk) -> Elsewhere:
+    return Elsewhere(url_path(path), (chunk.offset, chunk.offset + chunk.size - 1))
 
 
 def read_pieces(

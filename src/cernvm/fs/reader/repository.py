@@ -60,6 +60,7 @@ def open_repository(
     shown: Breadcrumb | None = None,
     ahead: AheadSettings | None = None,
     blacklist: Callable[[], Blacklist] = Blacklist,
+    external: Fetcher | None = None,
     verifier: Verifier | None = None,
     clock: Clock | None = None,
 ) -> Repository:
@@ -67,7 +68,7 @@ def open_repository(
 
     `shown` is one that a process before this one has verified and shown: it is shown again without asking anybody, if
     its root catalog is in the cache. With a `pin` it is that revision, for good. With `ahead` objects are fetched
-    before they are asked for; the caller closes the repository.
+    before they are asked for; the caller closes the repository. `external` fetches what lies outside of the store.
 
     Shape: `master_keys` are public keys as PEM. Units: `deadline` bounds the whole opening.
     Errors: `TrustError` and `FormatError` when what hosts offer does not verify, `UnavailableError` when no host
@@ -85,6 +86,7 @@ def open_repository(
         pin=pin or Pin(),
         ahead=ahead or NOTHING_AHEAD,
         blacklist=blacklist,
+        external=external,
     )
     repository.open(deadline, shown=shown)
     return repository
@@ -106,13 +108,15 @@ class Repository:
         pin: Pin,
         ahead: AheadSettings,
         blacklist: Callable[[], Blacklist],
+        external: Fetcher | None,
     ) -> None:
         self.name = name
         self.pin = pin
         self.fetcher = fetcher
+        self.external = external
         self.trace = Trace()
         larder = Larder(ahead.larder_bytes)
-        self.objects = ObjectSource(fetcher, cache, self.trace, larder)
+        self.objects = ObjectSource(fetcher, cache, self.trace, larder, external)
         self.ahead = Ahead(ahead, fetcher, cache, self.objects, larder)
         self.clock = clock
         self.failure_count = 0

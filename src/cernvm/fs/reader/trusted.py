@@ -112,6 +112,8 @@ class TrustedSource:
     def _fetch_certificate(self, manifest: Manifest, deadline: Deadline) -> bytes:
         if manifest.certificate is None:
             raise SignatureError(f"the manifest of {self.name} names no certificate")
+        beside = (manifest.root_catalog, manifest.certificate)
+        self.objects.alternatives = frozenset(beside if manifest.alternative_paths else ())
         content = self.objects.get(
             ContentKey(manifest.certificate),
             ObjectKind.CERTIFICATE,

@@ -51,8 +51,7 @@ class Node:
     def content(self) -> tuple[Piece, ...]:
         """The objects of a regular file. Errors: as `pieces_of`."""
         if self.pieces is None:
-            where = self.path.decode("utf-8", "replace")
-            self.pieces = pieces_of(self.entry, self.chunks, where=where)
+            self.pieces = pieces_of(self.entry, self.chunks, path=self.path)
         return self.pieces
 
     def is_same(self, identity: Identity) -> bool:

@@ -174,7 +174,7 @@ class View:
             inode,
             offset,
             size_bytes,
-            lambda piece: objects.get(piece.key, piece.kind, deadline, size_bytes=piece.size_bytes),
+            lambda piece: objects.get_piece(piece, deadline),
             is_miss=True,
         )
         assert data is not None
@@ -349,7 +349,7 @@ class View:
             pieces = node.content()
             if is_miss and self._recorder is not None:
                 self._recorder.add(node.path, pieces, offset)
-            if is_miss:
+            if is_miss and not node.entry.is_external:
                 self._repository.ahead.missed(node.revision, node.path, pieces, offset)
             return read_pieces(pieces, offset, size_bytes, get)
         except _Failures as error:

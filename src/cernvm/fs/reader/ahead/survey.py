@@ -84,6 +84,6 @@ def _stop(catalog: Catalog, path: bytes, entry: Entry, packs: PackTable | None) 
     if not has_content or entry.is_external or (packs is not None and is_packed(entry)):
         return Stop(entry.name, is_directory=False, is_file=has_content)
     chunks = catalog.chunks(child) if entry.is_chunked else ()
-    pieces = pieces_of(entry, chunks, where=child.decode("utf-8", "replace"))
+    pieces = pieces_of(entry, chunks, path=child)
     wanted = tuple(Wanted.piece(Way.DIRECTORY, piece) for piece in pieces)
     return Stop(entry.name, is_directory=False, is_file=True, wanted=wanted)
