@@ -50,11 +50,18 @@ def serve_sample(name, folder):
     source = sample(name)
     if source is None:
         pytest.skip(f"{name}: name its folder in CVM_SAMPLE_REPOS")
-    if shutil.which("nginx") is None:
-        missing("nginx is not installed")
     tree = folder / "tree"
     tree.mkdir(parents=True)
     subprocess.run(["tar", "xzf", source / "tree.tar.gz", "-C", tree], check=True)
+    key = source / "keys" / f"{name}.pub"
+    return serve_tree(name, tree, key=key, listing=source / "listing.jsonl")
+
+
+def serve_tree(name, tree, *, key=None, listing=None, rules=""):
+    """Serve a folder, whose parent is ours; `rules` are more lines of nginx's server block."""
+    if shutil.which("nginx") is None:
+        missing("nginx is not installed")
+    folder = tree.parent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -62,7 +69,7 @@ def serve_sample(name, folder):
     config.write_text(
         f"""daemon off; pid {folder}/pid; error_log {folder}/error.log; user root;
         worker_processes 1; events {{ worker_connections 256; }}
-        http {{ access_log off; server {{ listen 127.0.0.1:{port}; root {tree}; }}
+        http {{ access_log off; server {{ listen 127.0.0.1:{port}; root {tree}; {rules} }}
           client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
           fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; }}"""
     )
@@ -70,8 +77,8 @@ def serve_sample(name, folder):
         name,
         tree,
         f"http://127.0.0.1:{port}",
-        source / "keys" / f"{name}.pub",
-        source / "listing.jsonl",
+        key,
+        listing,
         port,
         config,
     )

@@ -38,6 +38,12 @@ _OPTIONS = (
         metavar="CHAIN",
         help="Proxies, as in 'http://p1:3128|http://p2:3128;DIRECT'.  [default: DIRECT]",
     ),
+    click.option(
+        "--external-url",
+        default="",
+        metavar="'URL;URL'",
+        help="Servers of files that the repository only describes.",
+    ),
     click.option("--tag", default="", metavar="NAME", help="Hold the revision of that tag."),
     click.option("--revision", type=click.IntRange(min=1), help="Hold that revision."),
     click.option(
@@ -105,6 +111,7 @@ def _collected(command: Callable[..., Any], options: tuple[Any, ...]) -> Callabl
         url: str,
         public_keys: tuple[Path, ...],
         proxy: str,
+        external_url: str,
         tag: str,
         revision: int | None,
         at: str,
@@ -128,6 +135,7 @@ def _collected(command: Callable[..., Any], options: tuple[Any, ...]) -> Callabl
             url=url,
             public_keys=public_keys,
             proxy=proxy,
+            external_url=external_url,
             cache=cache,
             cache_kind=cache_kind or "",
             quota_bytes=quota_mb and quota_mb * 1_000_000,

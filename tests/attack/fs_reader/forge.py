@@ -13,6 +13,7 @@ from cernvm.core.clock import Deadline, FakeClock
 from cernvm.core.digest import Algorithm
 from cernvm.fs.cache import MemoryBreadcrumbs, MemoryCache
 from cernvm.fs.format import catalog as rows
+from cernvm.fs.format.blacklist import Blacklist
 from cernvm.fs.format.compress import Compression, deflate
 from cernvm.fs.format.entry import Entry, EntryFlag
 from cernvm.fs.format.letter import Letter, format_letter, letter_digest
@@ -266,6 +267,8 @@ class Client:
         self.chain = Chain(tuple(hosts))
         self.keys = [public(MASTER_KEY)] if keys is None else keys
         self.ahead = None
+        self.external = None
+        self.blacklist = Blacklist
         self.repository = None
 
     def mount(self, seconds=20):
@@ -278,6 +281,8 @@ class Client:
             master_keys=self.keys,
             clock=self.clock,
             ahead=self.ahead,
+            external=self.external,
+            blacklist=self.blacklist,
             deadline=self.deadline(seconds),
         )
         return View(repository, variables={})

@@ -19,7 +19,6 @@ from cernvm.core.errors import (
     FormatError,
     HostError,
     NotFoundError,
-    PrerequisiteError,
 )
 from cernvm.fs.format import catalog as rows
 from cernvm.fs.format.compress import Compression, deflate
@@ -227,15 +226,6 @@ def test_one_repository_cannot_poison_anothers_content():
 
     assert first.read(first.mount(), b"/file") == stored
     assert second.read(second.mount(), b"/file") == b"victim's content"
-
-
-def test_external_content_is_refused_in_words():
-    flags = EntryFlag.FILE | EntryFlag.EXTERNAL
-    outside = entry(b"file", size=5, flags=flags, digest=SHA1.digest(b"12345"))
-    client = Client(Forge().publish(CatalogMaker(entries={b"/file": outside})).documents)
-
-    with pytest.raises(PrerequisiteError, match="outside"):
-        client.read(client.mount(), b"/file")
 
 
 def test_hidden_entries_are_found_and_not_listed():

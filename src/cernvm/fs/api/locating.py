@@ -35,6 +35,7 @@ class Wanted:
     url: str = ""
     public_keys: tuple[Path, ...] = ()
     proxy: str = ""
+    external_url: str = ""
     cache: Path | None = None
     cache_kind: str = ""
     quota_bytes: int | None = None
@@ -100,7 +101,12 @@ def _with(client: ClientSettings, wanted: Wanted) -> ClientSettings:
     )
     return replace(
         client,
-        net=_replaced(client.net, hosts=wanted.url, proxies=wanted.proxy),
+        net=_replaced(
+            client.net,
+            hosts=wanted.url,
+            proxies=wanted.proxy,
+            external_hosts=wanted.external_url,
+        ),
         cache=_replaced(
             client.cache,
             folder=wanted.cache and wanted.cache.absolute(),

@@ -1,0 +1,96 @@
+"""External data through a real mount, from nginx, honest and otherwise."""
+
+import errno
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from attack.fs_reader.forge import MASTER_KEY, NAME, public
+from attack.fs_reader.test_external_data import FIRST, OUTSIDE, SECOND, WHOLE, described
+from system.samples import serve_tree
+
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def serve_documents(tmp_path):
+    """Serve documents (path -> bytes) from a folder."""
+    started = []
+
+    def serve(documents, *, folder, rules=""):
+        tree = tmp_path / folder / "tree"
+        for path, data in documents.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_bytes(data)
+        key = tmp_path / "key.pub"
+        key.write_bytes(public(MASTER_KEY))
+        started.append(serve_tree(NAME, tree, key=key, rules=rules))
+        return started[-1]
+
+    yield serve
+    for served in started:
+        served.stop()
+
+
+@pytest.fixture
+def repository(serve_documents):
+    return serve_documents(described(expires_at=FAR), folder="repository")
+
+
+@pytest.fixture
+def outside(serve_documents):
+    """External files as their server has them: by their names."""
+
+    def serve(**how):
+        return serve_documents(
+            {name.replace("%20", " "): data for name, data in OUTSIDE.items()},
+            folder="outside",
+            **how,
+        )
+
+    return serve
+
+
+def test_external_files_are_read_where_they_lie(mount, point, repository, outside):
+    mount(repository, "--external-url", outside().url)
+
+    assert (point / "a b/whole").read_bytes() == WHOLE
+    assert (point / "chunked").read_bytes() == FIRST + SECOND
+    assert os.getxattr(point / "chunked", "user.external_file") == b"1"
+
+
+def test_of_several_external_servers_the_dead_one_is_passed_by(mount, point, repository, outside):
+    mount(repository, "--external-url", f"http://127.0.0.1:9;{outside().url}")
+
+    assert (point / "chunked").read_bytes() == FIRST + SECOND
+
+
+HOSTILE = {
+    "no ranges": "max_ranges 0;",
+    "a redirect": "location / { return 302 http://127.0.0.1:9/; }",
+    "another part": "location / { return 206; add_header Content-Range 'bytes 0-1/9'; }",
+    "an empty answer": "location / { return 200; }",
+    "a page for everything": "location / { return 200 'not here'; }",
+}
+
+
+@pytest.mark.parametrize("trick", HOSTILE)
+def test_a_hostile_external_server_gives_an_error_and_no_wrong_byte(
+    mount, point, repository, outside, trick
+):
+    mount(repository, "--external-url", outside(rules=HOSTILE[trick]).url)
+
+    with pytest.raises(OSError) as raised:
+        (point / "chunked").read_bytes()
+    assert raised.value.errno == errno.EIO
+
+
+def test_without_a_server_of_external_data_reading_fails_and_why_names_the_option(
+    cvm, mount, point, repository
+):
+    mount(repository)
+    with pytest.raises(OSError):
+        (point / "a b/whole").read_bytes()
+
+    assert "--external-url" in cvm("why", point / "a b/whole").stdout
