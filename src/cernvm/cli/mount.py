@@ -285,6 +285,8 @@ def _mount_row(record: MountRecord) -> dict[str, Any]:
         "state": "recovering" if record.is_kept else "dead",
         "pid": record.process.pid,
     }
+    if record.ended:
+        return {**row, "state": f"ended: {record.ended}"}
     if not record.process.is_alive:
         return row
     try:

@@ -27,6 +27,11 @@ def why(edge: Edge, *, path: Path, as_json: bool) -> None:
     Asks the mount's process and touches neither the mount nor the network, so it answers while both are sick.
     """
     place = find_place(path, edge.home.run)
+    if place.record.ended:
+        raise UnavailableError(
+            f"the mount at {place.record.point} has ended: {place.record.ended}",
+            advice="mount it again once that is settled",
+        )
     if not place.record.process.is_alive:
         raise UnavailableError(
             f"the process that served {place.record.point} is gone",

@@ -15,10 +15,12 @@ from cernvm.core.clock import Clock, Deadline
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.log import fields
 from cernvm.net.chain import make_chain, parse_hosts
-from cernvm.net.failover import Journey, Rules, Standing
+from cernvm.net.failover import Journey, Route, Rules, Standing
 from cernvm.net.outcome import Outcome
 from cernvm.net.roster import Roster
 from cernvm.net.sharding import shard_key
+
+MOST_ROUTES = 16
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +114,16 @@ class Course:
     def proxy(self) -> str:
         """The proxy in use, or `DIRECT`."""
         return self._now().proxy
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """What a request would try now, in turn, if nothing could be reached; each route once, the first of many."""
+        found: dict[Route, None] = {}
+        journey: Journey | None = self._now()
+        while journey is not None and journey.rounds == 0 and len(found) < MOST_ROUTES:
+            found[journey.route] = None
+            journey = journey.after(Outcome.UNREACHED)
+        return tuple(found)
 
     @property
     def proxy_groups(self) -> tuple[tuple[str, ...], ...]:

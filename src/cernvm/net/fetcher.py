@@ -224,6 +224,10 @@ class ChainFetcher:
     def proxy(self) -> str:
         return self.course.proxy
 
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return self.course.routes
+
     def probe_hosts(self, path: str, deadline: Deadline) -> list[Probe]:
         """Ask every mirror for `path`, and use them in the order of their answers from now on."""
         probes = probe_hosts(self._exchange, self.hosts, self.proxy, path, deadline)

@@ -103,6 +103,10 @@ class Fetcher(Protocol):
         """The proxy in use, or `DIRECT`."""
 
     @property
+    def routes(self) -> tuple[Route, ...]:
+        """What a request would try now, in turn."""
+
+    @property
     def link(self) -> Link:
         """What the way to the hosts is like, as far as it was measured."""
 

@@ -122,6 +122,11 @@ class Session:
         if not may_remember:
             self._agreement = replace(self._agreement, validity=FLEETING)
 
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """How many requests wait for something, and for how many seconds the oldest has."""
+        return self._workers.waiting
+
     def serve(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Answer requests until the mount is gone; `ready` is called once the kernel has agreed to talk.
 

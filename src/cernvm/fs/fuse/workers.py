@@ -61,6 +61,15 @@ class Workers:
                 self._is_watched = self._start("fuse-watch", self._watch)
             self._changed.notify()
 
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """How many pieces of work are not done yet, and for how many seconds the oldest has waited."""
+        with self._lock:
+            oldest = next(iter(self._open), None)
+            if oldest is None:
+                return 0, 0.0
+            return len(self._open), oldest.deadline.budget_s - oldest.deadline.remaining_s
+
     def close(self) -> None:
         """Let every thread end after the work it has in hand; work that nobody has begun is dropped."""
         with self._lock:

@@ -21,8 +21,16 @@ def why_row(why: Why) -> dict[str, Any]:
         "root_catalog": str(why.root_catalog),
         "published_age_s": _rounded(why.age_s),
         "checked_age_s": _rounded(why.checked_s),
+        "whitelist_s": _rounded(why.whitelist_s),
         "hosts": list(why.hosts),
         "proxy": why.proxy,
+        "next": [{"host": route.host, "proxy": route.proxy} for route in why.routes],
+        "cache": {
+            "quota_bytes": why.cache.quota_bytes,
+            "used_bytes": why.cache.used_bytes,
+            "pinned_bytes": why.cache.pinned_bytes,
+        },
+        "ahead": why.ahead,
         "catalogs": [
             {
                 "mountpoint": _text(catalog.mountpoint) or "/",
@@ -36,6 +44,7 @@ def why_row(why: Why) -> dict[str, Any]:
                 "object": state.object_path,
                 "size_bytes": state.size_bytes,
                 "cached": state.is_cached,
+                "on_its_way": state.on_its_way,
                 "attempts": [_attempt_row(attempt) for attempt in state.attempts],
             }
             for state in why.objects

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cernvm.core.clock import Deadline
-from cernvm.core.errors import DeadlineError
+from cernvm.core.errors import CvmError, DeadlineError
 from cernvm.core.log import fields
 from cernvm.fs.fuse import MOST_KNOWN_INODES, ROOT_INODE, Notifier
 from cernvm.fs.mount.view_operations import ViewOperations
@@ -37,12 +37,14 @@ class Follower:
         notifier: Notifier,
         *,
         on_change: Callable[[], None] = lambda: None,
+        on_refusal: Callable[[CvmError], None] = lambda _: None,
         most_known: int = MOST_KNOWN_INODES,
     ) -> None:
         self._view = view
         self._operations = operations
         self._notifier = notifier
         self._on_change = on_change
+        self._on_refusal = on_refusal
         self._most_known = most_known
         self._turn = threading.Lock()
         self._stopped = threading.Event()
@@ -71,6 +73,9 @@ class Follower:
                 log.info(
                     "revision.changed", extra=fields(before=before, revision=self._view.revision)
                 )
+            refusal = self._view.repository.refusal
+            if refusal is not None:
+                self._on_refusal(refusal)
             return has_changed
         finally:
             self._turn.release()

@@ -26,7 +26,8 @@ class MountRecord:
     """One mount: the repository, where it is, and the process that serves it.
 
     Shape: `device` is the file system's `major:minor` in mount tables; `process.address` the path of the control
-    socket; `holder` keeps the mount while the process that serves is replaced.
+    socket; `holder` keeps the mount while the process that serves is replaced; `ended` tells why a mount is no more
+    whose process ended it by itself.
     """
 
     repository: str
@@ -34,6 +35,7 @@ class MountRecord:
     device: str
     process: Record
     holder: Record | None = None
+    ended: str = ""
 
     @property
     def is_kept(self) -> bool:
@@ -60,6 +62,15 @@ def record_mount(
         row["holder"] = {"pid": holder.pid, "started": holder.started}
     write_atomically(path, json.dumps(row).encode())
     return record
+
+
+def record_end(run: Path, record: MountRecord, reason: str) -> None:
+    """Leave word in a mount's record why it ended, until somebody mounts there or unmounts."""
+    path = record_path(run, record.point)
+    row = {**json.loads(path.read_bytes()), "ended": reason}
+    row.pop("holder", None)
+    write_atomically(path, json.dumps(row).encode())
+    socket_path(run, record.point).unlink(missing_ok=True)
 
 
 def remove_record(run: Path, point: Path) -> None:
@@ -102,7 +113,12 @@ def _read(path: Path) -> MountRecord | None:
         held = row.get("holder")
         holder = Record(int(held["pid"]), int(held["started"]), "holder") if held else None
         return MountRecord(
-            str(row["repository"]), Path(row["point"]), str(row["device"]), process, holder
+            str(row["repository"]),
+            Path(row["point"]),
+            str(row["device"]),
+            process,
+            holder,
+            str(row.get("ended", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cernvm.core.errors import InvalidInputError, NotFoundError, PrerequisiteError
+from cernvm.core.errors import CvmError, InvalidInputError, NotFoundError, PrerequisiteError
 from cernvm.core.log import fields
 from cernvm.core.process import Record, describe_process
 from cernvm.fs.cache import Breadcrumb
@@ -25,7 +25,13 @@ from cernvm.fs.mount.explanation import why_row
 from cernvm.fs.mount.follow import Follower
 from cernvm.fs.mount.inspection import Inspection
 from cernvm.fs.mount.office import Office, holder_of
-from cernvm.fs.mount.record import MountRecord, record_mount, remove_record, socket_path
+from cernvm.fs.mount.record import (
+    MountRecord,
+    record_end,
+    record_mount,
+    remove_record,
+    socket_path,
+)
 from cernvm.fs.mount.settings import MountSettings
 from cernvm.fs.mount.succession import Belongings, Estate, take_up
 from cernvm.fs.mount.talk_server import inspection_answers, talk_server
@@ -87,6 +93,7 @@ class Service:
             operations,
             notifier,
             on_change=self._bequeath,
+            on_refusal=self._refuse,
             most_known=settings.kernel.most_known_inodes,
         )
         self._session = Session(
@@ -105,11 +112,13 @@ class Service:
         )
         self.record = self._described(None)
         self._is_in_office = False
+        self._refusal: CvmError | None = None
 
     def run(self, ready: Callable[[LiveMount], None]) -> None:
         """Serve; `ready` is called once the mount answers. At the end no mount, record or socket stays behind.
 
         Unless there is a holder, and another process goes on: because this one was asked to leave, or failed.
+        Errors: why the repository may be shown no longer, if that ended it; the record tells it too.
         """
         try:
             self._serve(ready)
@@ -120,6 +129,9 @@ class Service:
         except BaseException:  # asked to end
             self._end()
             raise
+        if self._refusal is not None:
+            self._end()
+            raise self._refusal
         if self._session.has_left:
             self._client.view.keep_inodes(None)
             if self._office:
@@ -171,12 +183,29 @@ class Service:
     def _end(self) -> None:
         if self._office:
             self._office.end()
-        remove_record(self._settings.run, self._settings.point)
+        self._strike_record()
         if device_at(self._settings.point) == self._device:
             with suppress(NotFoundError):
                 detach(self._settings.point, lazily=True)
         os.close(self._descriptor)  # whoever still holds files there gets an error from now on
         log.info("mount.ended", extra=fields(point=str(self._settings.point)))
+
+    def _strike_record(self) -> None:
+        run, point = self._settings.run, self._settings.point
+        if self._refusal is None:
+            remove_record(run, point)
+            return
+        log.error("mount.refused", extra=fields(point=str(point), error=str(self._refusal)))
+        try:
+            record_end(run, self.record, str(self._refusal))
+        except (OSError, ValueError) as error:
+            log.warning("record.lost", extra=fields(error=str(error)))
+
+    def _refuse(self, reason: CvmError) -> None:
+        """End the mount: what it shows may be read no longer, also by those who have files open."""
+        if self._refusal is None:
+            self._refusal = reason
+            self._leave()
 
     def _leave(self) -> None:
         self._session.leave()

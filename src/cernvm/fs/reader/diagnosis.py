@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cernvm.core.errors import CvmError, NotFoundError
+from cernvm.fs.cache import ContentKey
 from cernvm.fs.format.entry import Entry, EntryKind
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.reader.pieces import Piece, pieces_of
@@ -22,27 +23,33 @@ def explain(repository: Repository, path: bytes) -> Why:
         pieces, words = (), str(error)
     catalogs = revision.tree.chain(path)
     objects = [
-        ObjectState(
-            (name := object_path(state.digest, ObjectKind.CATALOG)),
+        _state(
+            repository,
+            ContentKey(state.digest),
+            object_path(state.digest, ObjectKind.CATALOG),
             0,
-            state.is_cached,
-            repository.trace.attempts(name),
+            is_cached=False,
         )
         for state in catalogs
         if not state.is_cached
     ]
     objects += [_object_state(repository, piece) for piece in pieces[:MAX_OBJECTS]]
-    published = revision.published_at
+    published, expires = revision.published_at, repository.whitelist_expires_at
+    now = repository.clock.now()
     return Why(
         repository=repository.name,
         path=path,
         entry=words,
         revision=revision.number,
         root_catalog=revision.root_catalog,
-        age_s=None if published is None else (repository.clock.now() - published).total_seconds(),
+        age_s=None if published is None else (now - published).total_seconds(),
         checked_s=repository.confirmed_s,
+        whitelist_s=None if expires is None else (expires - now).total_seconds(),
         hosts=repository.fetcher.hosts,
         proxy=repository.fetcher.proxy,
+        routes=repository.fetcher.routes,
+        cache=repository.usage(),
+        ahead=repository.ahead.counters(),
         catalogs=catalogs,
         objects=tuple(objects),
         failures=repository.trace.failures(path),
@@ -75,5 +82,12 @@ def _words(entry: Entry | None) -> str:
 def _object_state(repository: Repository, piece: Piece) -> ObjectState:
     elsewhere = piece.elsewhere
     name = elsewhere.path if elsewhere else object_path(piece.key.digest, piece.kind)
-    is_cached = repository.objects.cached(piece.key, piece.size_bytes) is not None
-    return ObjectState(name, piece.size_bytes, is_cached, repository.trace.attempts(name))
+    is_cached = repository.objects.holds(piece.key)
+    return _state(repository, piece.key, name, piece.size_bytes, is_cached=is_cached)
+
+
+def _state(
+    repository: Repository, key: ContentKey, name: str, size_bytes: int, *, is_cached: bool
+) -> ObjectState:
+    on_its_way = repository.objects.is_on_its_way(key)
+    return ObjectState(name, size_bytes, is_cached, on_its_way, repository.trace.attempts(name))

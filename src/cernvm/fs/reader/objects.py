@@ -328,6 +328,11 @@ class ObjectSource:
         attempts: list[Attempt] = []
         rank = Rank.AHEAD if ahead else self.rank
 
+        def note(attempt: Attempt) -> None:
+            attempts.append(attempt)
+            if attempt.error and not ahead:  # whoever asks why must not wait for the end
+                self._trace.add_attempts(path, attempts)
+
         def open_sink() -> Sink[Content]:
             if size_bytes is not None and size_bytes <= SMALL_BYTES:
                 return SmallObject(self._cache, key, path, size_bytes, rank)
@@ -340,7 +345,7 @@ class ObjectSource:
                 open_sink,
                 limit_bytes=stored_limit(limit_bytes),
                 deadline=deadline,
-                on_attempt=attempts.append,
+                on_attempt=note,
                 urgency=Urgency.BACKGROUND if ahead else Urgency.FOREGROUND,
                 byte_range=place.byte_range,
                 credentials=self.credentials(),

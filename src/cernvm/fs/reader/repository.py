@@ -12,6 +12,7 @@ from cernvm.core.digest import Digest
 from cernvm.core.errors import (
     CvmError,
     DeadlineError,
+    DeniedError,
     FormatError,
     RollbackError,
     SpaceError,
@@ -42,7 +43,7 @@ from cernvm.net import Attempt, Fetcher
 MIN_TTL_S = 1
 MAX_TTL_S = 24 * 3600
 RETRY_AFTER_S = 180.0
-NEVER_S = 10 * 365 * 86400.0
+PINNED_LOOK_S = 180.0  # between two looks whether a pinned revision is blacklisted
 _MAX_TIME_S = 253_402_300_799
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Repository:
         self.ahead = Ahead(ahead, fetcher, cache, self.objects, larder)
         self.clock = clock
         self.failure_count = 0
+        self.refusal: CvmError | None = None  # why what is shown may be read no longer
         self.max_ttl_s: float = MAX_TTL_S  # the longest time between two looks for a newer revision
         self.revision_error = ""
         self.revision_attempts: tuple[Attempt, ...] = ()
@@ -154,7 +156,7 @@ class Repository:
     def open(self, deadline: Deadline, *, shown: Breadcrumb | None = None) -> None:
         """Show a first revision; see `open_repository`."""
         if shown is not None and self._show_cached(shown):
-            self._reload_at = self.clock.monotonic() + (NEVER_S if self.pin.is_set else 0)
+            self._reload_at = self.clock.monotonic()
             return
         if self.pin.is_set:
             self._open_pinned(deadline)
@@ -174,22 +176,42 @@ class Repository:
             )
 
     def reload(self, deadline: Deadline) -> bool:
-        """Ask for a newer revision and show it; True when the tree has changed. Failures are noted, not raised."""
+        """Ask for a newer revision and show it; True when the tree has changed. Failures are noted, not raised.
+
+        `refusal` is set if what is shown after that is blacklisted by now.
+        """
+        try:
+            return self._reload(deadline)
+        finally:
+            self._judge_shown()
+
+    def _reload(self, deadline: Deadline) -> bool:
         if self.pin.is_set:
-            self._reload_at = self.clock.monotonic() + NEVER_S
+            self._reload_at = self.clock.monotonic() + PINNED_LOOK_S
             return False
         if not self._reloading.acquire(timeout=deadline.remaining_s):
             self._note_revision_error(DeadlineError("reloading", after_s=deadline.budget_s))
             return False
         try:
             return self._advance(deadline)
-        except (TrustError, FormatError, UnavailableError) as error:
+        except (TrustError, FormatError, UnavailableError, DeniedError) as error:
             self._note_revision_error(error)
             self._reload_at = self.clock.monotonic() + min(RETRY_AFTER_S, self._ttl_s())
             log.warning("repository.reload_failed", extra=fields(name=self.name, error=str(error)))
             return False
         finally:
             self._reloading.release()
+
+    def _judge_shown(self) -> None:
+        try:
+            self._source.blacklist().check_revision(self.revision.number, name=self.name)
+            self.refusal = None
+        except RollbackError as error:
+            self.refusal = error
+            log.warning("repository.refused", extra=fields(name=self.name, error=str(error)))
+        except (FormatError, DeniedError) as error:
+            # Nothing newer is shown by a list that cannot be read; what it would say of this one is not known.
+            self._note_revision_error(error)
 
     def tags(self, deadline: Deadline) -> tuple[Tag, ...]:
         """All tags, as the newest manifest has them. Errors: as `open_repository`."""
@@ -262,8 +284,9 @@ class Repository:
         properties = tree.folder(b"", deadline).properties
         modified_s = min(properties.last_modified_s, _MAX_TIME_S)
         published = datetime.fromtimestamp(modified_s, UTC) if modified_s > 0 else None
+        self._source.blacklist().check_revision(properties.revision, name=self.name)
         self._show(Revision(properties.revision, root_catalog, published, tree))
-        self._reload_at = self.clock.monotonic() + NEVER_S
+        self._reload_at = self.clock.monotonic() + PINNED_LOOK_S
         log.info("repository.pinned", extra=fields(name=self.name, revision=properties.revision))
 
     def _find_pinned(self, deadline: Deadline) -> Digest:

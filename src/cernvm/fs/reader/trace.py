@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from cernvm.core.digest import Digest
+from cernvm.fs.cache import Usage
 from cernvm.net import Attempt
+from cernvm.net.failover import Route
 
 MAX_FAILURES = 128
 MAX_TRACED_OBJECTS = 1024
@@ -37,11 +40,15 @@ class CatalogState:
 
 @dataclass(frozen=True, slots=True)
 class ObjectState:
-    """An object of a path's content; `attempts` are the last ones made for it, oldest first."""
+    """An object of a path's content; `attempts` are the last ones made for it, oldest first.
+
+    One that is `on_its_way` is being fetched now.
+    """
 
     object_path: str
     size_bytes: int
     is_cached: bool
+    on_its_way: bool
     attempts: tuple[Attempt, ...]
 
 
@@ -49,9 +56,10 @@ class ObjectState:
 class Why:
     """All that is known about a path without asking the network.
 
-    Shape: `entry` says in words what stands there; `revision_attempts` are those of the last look for a new revision.
+    Shape: `entry` says in words what stands there; `routes` would be tried next, in turn; `ahead` counts what is
+    fetched before anybody asks; `revision_attempts` are those of the last look for a new revision.
     Units: `age_s` since the revision was published, None when unknown; `checked_s` since a server last confirmed it,
-    None when none has since the mount.
+    None when none has since the mount; `whitelist_s` until the whitelist that vouched for it expires, None likewise.
     """
 
     repository: str
@@ -61,8 +69,12 @@ class Why:
     root_catalog: Digest
     age_s: float | None
     checked_s: float | None
+    whitelist_s: float | None
     hosts: tuple[str, ...]
     proxy: str
+    routes: tuple[Route, ...]
+    cache: Usage
+    ahead: Mapping[str, Any]
     catalogs: tuple[CatalogState, ...]
     objects: tuple[ObjectState, ...]
     failures: tuple[Failure, ...]

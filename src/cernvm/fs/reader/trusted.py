@@ -26,6 +26,7 @@ from cernvm.fs.format.trust import (
     verify_manifest,
     verify_whitelist,
 )
+from cernvm.fs.format.whitelist import Whitelist
 from cernvm.fs.reader.objects import ObjectSource
 from cernvm.net import Attempt, Fetcher, fetch
 
@@ -45,6 +46,7 @@ class TrustedSource:
     master_keys: Sequence[bytes]
     verifier: Verifier
     blacklist: Callable[[], Blacklist] = Blacklist
+    on_whitelist: Callable[[Whitelist], None] = lambda _: None  # one that vouched for a manifest
 
     def newest_manifest(
         self,
@@ -99,6 +101,7 @@ class TrustedSource:
                 verifier=self.verifier,
             )
             verify_certificate(certificate, whitelist, verifier=self.verifier)
+            self.on_whitelist(whitelist)
 
         manifest = verify_manifest(
             data, name=self.name, certificate=certificate, verifier=self.verifier
