@@ -294,7 +294,9 @@ class Service:
             path = question.get("path")
             if not isinstance(path, str) or not path.startswith("/"):
                 raise InvalidInputError("why needs the path of a file in the repository")
-            return why_row(view.why(os.fsencode(path)))
+            waiting, longest_s = self._session.waiting
+            row = why_row(view.why(os.fsencode(path)))
+            return {**row, "waiting": waiting, "longest_s": round(longest_s, 3)}
 
         def remount(_question: Question) -> Mapping[str, Any]:
             return {"changed": self._follower.reload(), "revision": view.revision}

@@ -28,6 +28,7 @@ from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.signature import CryptographyVerifier
 from cernvm.fs.format.trust import Verifier
+from cernvm.fs.format.whitelist import Whitelist
 from cernvm.fs.reader.ahead import Ahead
 from cernvm.fs.reader.history import MAX_HISTORY_BYTES, read_tags
 from cernvm.fs.reader.larder import Larder
@@ -123,13 +124,20 @@ class Repository:
         self.failure_count = 0
         self.refusal: CvmError | None = None  # why what is shown may be read no longer
         self.max_ttl_s: float = MAX_TTL_S  # the longest time between two looks for a newer revision
+        self.whitelist_expires_at: datetime | None = None
         self.revision_error = ""
         self.revision_attempts: tuple[Attempt, ...] = ()
         self._cache = cache
         self._catalogs = Catalogs(self.objects, cache, on_attach=self.ahead.attached)
         self._breadcrumbs = breadcrumbs
         self._source = TrustedSource(
-            name, fetcher, self.objects, tuple(master_keys), verifier, blacklist
+            name,
+            fetcher,
+            self.objects,
+            tuple(master_keys),
+            verifier,
+            blacklist,
+            self._note_whitelist,
         )
         self._revision: Revision | None = None
         self._confirmed_at: float | None = None
@@ -352,6 +360,9 @@ class Repository:
         root = self.revision.tree.root
         ttl_s = root.properties.ttl_s if root is not None else None
         return float(min(max(ttl_s or DEFAULT_TTL_S, MIN_TTL_S), self.max_ttl_s))
+
+    def _note_whitelist(self, whitelist: Whitelist) -> None:
+        self.whitelist_expires_at = whitelist.expires_at
 
     def _note_revision_error(self, error: CvmError) -> None:
         self.revision_error = str(error)
