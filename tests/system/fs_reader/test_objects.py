@@ -196,3 +196,24 @@ def test_the_catalog_stays_when_content_fills_the_cache(tmp_path):
     assert client.cache.usage().used_bytes <= 1_000_000
     assert view.why(b"/f1").catalogs[0].is_cached
     client.cache.close()
+
+
+def test_what_is_watched_may_change_while_it_is_read(live):
+    view = live.mount()
+    objects = view.repository.objects
+
+    class Changing(dict):
+        """Profiles of a new revision arrive in the middle of every look."""
+
+        def __contains__(self, _):
+            objects.watched = {}
+            return True
+
+        def get(self, key):
+            objects.watched = {}
+            return super().get(key)
+
+    inode = live.inode(view, b"/file")
+    objects.watched = Changing()
+
+    assert view.read(inode, 0, 7, live.deadline()) == b"content"

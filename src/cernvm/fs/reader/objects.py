@@ -69,8 +69,8 @@ class ObjectSource:
     ) -> Content | None:
         """The content if it is at hand; a cached file of the wrong size is damaged and goes."""
         raw = key.digest.raw
-        if raw in self.watched:
-            self.watched[raw]()
+        if (tell := self.watched.get(raw)) is not None:
+            tell()
         if size_bytes is not None and raw in self._larder:
             content = self._take(key, size_bytes)
             if content is not None:
