@@ -77,7 +77,9 @@ class Watch:
             self.arm(sock)
             left = left[sock.send(left) :]
 
-    def open_socket(self, resolver: Resolver, host: str, port: int) -> socket.socket:
+    def open_socket(
+        self, resolver: Resolver, host: str, port: int, source: str = ""
+    ) -> socket.socket:
         """Connect to the first address of `host` that answers. Errors: `OSError`, `TimeoutError`."""
         budget = Deadline.after(min(self.timing.connect_s, self._deadline.remaining_s))
         last = OSError(f"{host} has no address")
@@ -87,6 +89,8 @@ class Watch:
             try:
                 # an address that is silent leaves the others their share of the time
                 sock.settimeout(max(budget.remaining_s / (len(addresses) - number), 0.001))
+                if source:
+                    sock.bind((source, 0))
                 sock.connect(address)
                 self.arm(sock)
             except OSError as error:

@@ -28,7 +28,7 @@ class EndedError(OSError):
 
 
 class Wire:
-    """A connection that is made when it is first used."""
+    """A connection that is made when it is first used, from the address `source` where one is said."""
 
     def __init__(
         self,
@@ -39,8 +39,10 @@ class Wire:
         *,
         tls: ssl.SSLContext | None = None,
         tunnel_to: tuple[str, int] | None = None,
+        source: str = "",
     ) -> None:
         self.watch = Watch(timing)
+        self._source = source
         self._host, self._port = host, port
         self._resolver = resolver
         self._tls = tls
@@ -55,7 +57,7 @@ class Wire:
         """
         self.watch.begin(deadline)
         try:
-            sock = self.watch.open_socket(self._resolver, self._host, self._port)
+            sock = self.watch.open_socket(self._resolver, self._host, self._port, self._source)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UnconnectedError(reason, is_late=isinstance(error, TimeoutError)) from error

@@ -14,6 +14,7 @@ from cernvm.fs.client.blacklists import blacklist_of
 from cernvm.fs.client.facts import facts_of
 from cernvm.fs.client.settings import ClientSettings
 from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
+from cernvm.fs.peers import Peers, open_peers
 from cernvm.fs.reader import Repository, open_repository
 from cernvm.fs.vfs import Magic, Recorder, View
 from cernvm.net import Fetcher, open_external_fetcher, open_fetcher
@@ -29,6 +30,7 @@ class Client:
     repository: Repository
     cache: Cache
     fetcher: Fetcher
+    peers: Peers
 
 
 @contextmanager
@@ -44,11 +46,16 @@ def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) ->
         external = open_external_fetcher(settings.net, settings.repository)
         if external is not None:
             stack.callback(external.close)
+        folder = settings.cache.folder
+        kept_for_peers = folder.with_name(f"{folder.name}-peers")
+        peers = stack.enter_context(
+            open_peers(settings.peers, settings.repository, fetcher, kept_for_peers)
+        )
         cache = open_cache(settings.cache)
         stack.callback(cache.close)
         repository = open_repository(
             settings.repository,
-            fetcher=fetcher,
+            fetcher=peers.fetcher,
             cache=cache,
             breadcrumbs=open_breadcrumbs(settings.cache),
             master_keys=keys,
@@ -69,7 +76,7 @@ def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) ->
             recorder=stack.enter_context(_recorder(settings.view.record)),
             magic=Magic(repository, settings.view.magic, facts_of(settings, keys)),
         )
-        yield Client(view, repository, cache, fetcher)
+        yield Client(view, repository, cache, fetcher, peers)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cernvm.fs.cache import CacheSettings
+from cernvm.fs.peers.settings import PeerSettings
 from cernvm.fs.reader import ReaderSettings
 from cernvm.fs.vfs import ViewSettings
 from cernvm.net import NetSettings
@@ -19,3 +20,4 @@ class ClientSettings:
     cache: CacheSettings
     reader: ReaderSettings
     view: ViewSettings = field(default_factory=ViewSettings)
+    peers: PeerSettings = field(default_factory=PeerSettings)

@@ -1,0 +1,29 @@
+"""What may be chosen about peers, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODES = ("off", "list", "zeroconf")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """Whom to exchange objects with, and how much of it.
+
+    Shape: `addresses` and `listen` are `ADDRESS` or `ADDRESS:PORT`, IPv4; the port of a repository is `default_port` of
+    its name. `secret` is a file that all peers of a site have. `folder` holds what is kept for peers.
+    Units: `head_start_s` is what a peer may cost a reader who then asks a server; `sent_bytes_per_s` 0 is no limit.
+    """
+
+    mode: str = "off"
+    addresses: tuple[str, ...] = ()
+    listen: str = "127.0.0.1"
+    secret: Path | None = None
+    folder: Path | None = None
+    depot_bytes: int = 512_000_000
+    head_start_s: float = 0.1
+    sent_bytes_per_s: int = 50_000_000
+    max_connections: int = 32
+    max_connections_of_one: int = 4
