@@ -1,9 +1,12 @@
 """Rotten content is found: when asked, a little in the background, and after a loss of power."""
 
 import os
+import resource
+from contextlib import suppress
 
 import pytest
 
+from cernvm.core.errors import SpaceError
 from cernvm.fs.cache import DiskCache
 
 from .conftest import data, key
@@ -102,3 +105,25 @@ def test_after_a_loss_of_power_old_files_are_not_read_again(folder):
     assert cache.open(key(4)) is not None, "it rots unseen until the next check"
     assert cache.check().damaged == (key(4).name,)
     cache.close()
+
+
+def test_without_a_free_descriptor_nothing_is_taken_for_damaged(folder):
+    cache = DiskCache(folder, quota_bytes=QUOTA)
+    taken = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        cache._checker.check_some()
+        with pytest.raises(SpaceError, match="open files"):
+            cache.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+    assert cache.check().damaged == (key(4).name,)
+    cache.close()
+    assert_right(folder, [n for n in range(10) if n != 4])

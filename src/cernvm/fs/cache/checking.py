@@ -19,7 +19,7 @@ from cernvm.core.errors import HostError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
 from cernvm.fs.cache.checksum import checksum_of
-from cernvm.fs.cache.folder import Folder
+from cernvm.fs.cache.folder import NO_DESCRIPTORS, Folder
 from cernvm.fs.cache.index import Row
 from cernvm.fs.cache.opening import OpenIndex
 
@@ -61,7 +61,10 @@ class Checker:
         self._after = secrets.token_hex(1)
 
     def check_all(self, *, quarantine: Path | None, repair: bool) -> Checked:
-        """Check everything. Errors: `sqlite3.Error`; `OSError` for a quarantine that cannot be written."""
+        """Check everything.
+
+        Errors: `sqlite3.Error`; `OSError` without a free descriptor, or for a quarantine that cannot be written.
+        """
         objects = size_bytes = unrecorded = 0
         damaged: list[str] = []
         for name, row in self._all_rows():
@@ -93,7 +96,7 @@ class Checker:
                     self._remove(name)
             if not rows:
                 self._after = ""
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.info("cache.check_skipped", extra=fields(error=str(error)))
 
     def _all_rows(self) -> Iterator[tuple[str, Row]]:
@@ -107,7 +110,9 @@ class Checker:
             content = self._folder.open(name)
         except FileNotFoundError:
             return Verdict.GONE
-        except OSError:  # a link, a device, anything but a file
+        except OSError as error:  # a link, a device, anything but a file
+            if error.errno in NO_DESCRIPTORS:
+                raise
             return Verdict.DAMAGED
         try:
             if content.size_bytes == row.size_bytes:

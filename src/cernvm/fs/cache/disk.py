@@ -28,7 +28,7 @@ from cernvm.fs.cache.checking import Checked, Checker
 from cernvm.fs.cache.checksum import checksum
 from cernvm.fs.cache.content import FileContent, MemoryContent
 from cernvm.fs.cache.draft import FileDraft, write_whole
-from cernvm.fs.cache.folder import Folder, own_access
+from cernvm.fs.cache.folder import NO_DESCRIPTORS, Folder, own_access
 from cernvm.fs.cache.index import Row, Summary
 from cernvm.fs.cache.opening import OpenIndex
 from cernvm.fs.cache.port import Content, ContentKey, Draft, Rank, Usage
@@ -38,7 +38,6 @@ SETTLE_EVERY_S = 5.0
 MAX_HELD = 256
 
 _STALE = (errno.ELOOP, errno.EMEDIUMTYPE, errno.ENXIO, errno.EACCES)
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +229,7 @@ class DiskCache:
             try:
                 content = self._folder.open(name)
             except OSError as error:
-                if error.errno not in _NO_DESCRIPTORS:
+                if error.errno not in NO_DESCRIPTORS:
                     raise
                 with self._lock:
                     self._held.clear()

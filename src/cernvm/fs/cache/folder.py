@@ -23,6 +23,7 @@ from cernvm.fs.cache.content import FileContent
 
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)  # which says nothing of what was to be opened
 SUBFOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 _NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}(-rmd160|-shake128)?(\.plain)?")
@@ -136,6 +137,8 @@ class Folder:
         except FileNotFoundError:
             raise
         except (OSError, DeniedError) as error:
+            if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
+                raise
             raise OSError(errno.EPERM, f"is not to be used: {error}", subfolder) from error
         self._fit.add(subfolder)
 
