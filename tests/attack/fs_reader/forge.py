@@ -18,7 +18,14 @@ from cernvm.fs.format.compress import Compression, deflate
 from cernvm.fs.format.entry import Entry, EntryFlag
 from cernvm.fs.format.letter import Letter, format_letter, letter_digest
 from cernvm.fs.format.manifest import Manifest, format_manifest
-from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind, object_path
+from cernvm.fs.format.objects import (
+    MANIFEST_PATH,
+    WHITELIST_PATH,
+    ObjectKind,
+    alternative_path,
+    object_path,
+    parse_object_path,
+)
 from cernvm.fs.format.pack import Pack, PackedObject, format_pack
 from cernvm.fs.format.pack_table import (
     CREATE_PACKS,
@@ -160,6 +167,16 @@ class Forge:
         """Store a catalog; returns its digest."""
         return self.store(maker.bytes(), ObjectKind.CATALOG)
 
+    def beside(self):
+        """What `data/` has of root catalogs and certificates, under the alternative names."""
+        found = {path: parse_object_path(path) for path in self.documents if "/" in path}
+        kinds = (ObjectKind.CATALOG, ObjectKind.CERTIFICATE)
+        return {
+            path: alternative_path(digest, kind)
+            for path, (digest, kind) in found.items()
+            if kind in kinds
+        }
+
     def publish(
         self,
         maker,
@@ -173,6 +190,7 @@ class Forge:
         expires_at=NOW + timedelta(days=30),
         manifest_name=None,
         whitelist_name=None,
+        alternative_paths=False,
     ):
         """Sign a revision with this root catalog; the options break one link of the chain each."""
         certificate = certificate_of(certificate_key, self.name)
@@ -186,6 +204,7 @@ class Forge:
             name=manifest_name or self.name,
             certificate=self.store(certificate, ObjectKind.CERTIFICATE),
             published_at=published_at,
+            alternative_paths=alternative_paths,
         )
         self.documents[MANIFEST_PATH] = letter(
             format_manifest(manifest), lambda text: sign_sha1(signing_key, text)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from system.samples import serve_sample
+from attack.fs_reader.forge import MASTER_KEY, NAME, public
+from system.samples import serve_sample, serve_tree
 
 
 @pytest.fixture
@@ -15,6 +16,26 @@ def serve(tmp_path):
         return started[-1]
 
     yield make
+    for served in started:
+        served.stop()
+
+
+@pytest.fixture
+def serve_documents(tmp_path):
+    """Serve documents (path -> bytes) from a folder."""
+    started = []
+
+    def serve(documents, *, folder, rules=""):
+        tree = tmp_path / folder / "tree"
+        for path, data in documents.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_bytes(data)
+        key = tmp_path / "key.pub"
+        key.write_bytes(public(MASTER_KEY))
+        started.append(serve_tree(NAME, tree, key=key, rules=rules))
+        return started[-1]
+
+    yield serve
     for served in started:
         served.stop()
 

@@ -6,31 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from attack.fs_reader.forge import MASTER_KEY, NAME, public
 from attack.fs_reader.test_external_data import FIRST, OUTSIDE, SECOND, WHOLE, described
-from system.samples import serve_tree
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def serve_documents(tmp_path):
-    """Serve documents (path -> bytes) from a folder."""
-    started = []
-
-    def serve(documents, *, folder, rules=""):
-        tree = tmp_path / folder / "tree"
-        for path, data in documents.items():
-            (tree / path).parent.mkdir(parents=True, exist_ok=True)
-            (tree / path).write_bytes(data)
-        key = tmp_path / "key.pub"
-        key.write_bytes(public(MASTER_KEY))
-        started.append(serve_tree(NAME, tree, key=key, rules=rules))
-        return started[-1]
-
-    yield serve
-    for served in started:
-        served.stop()
 
 
 @pytest.fixture
