@@ -19,7 +19,7 @@ class AheadSettings:
     read_ahead: bool = True
     packs: bool = True
     profiles: bool = True
-    larder_bytes: int = 8 << 20
+    larder_bytes: int = 16 << 20
     quota_share: float = 0.1
 
 

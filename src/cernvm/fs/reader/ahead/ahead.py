@@ -32,7 +32,7 @@ from cernvm.net import Fetcher
 MAX_THREADS = 8
 MAX_RUNS = 8
 MAX_MISSES = 64
-FULL = 0.75  # of the larder
+FULL = 0.4  # of the larder
 STOCK_AFTER_S = 2.0
 STOCK_AT_ONCE = 64
 MAX_NESTED_AHEAD = 8
@@ -204,7 +204,9 @@ class Ahead:
             self.begin(miss.path, chunks, Window(window.size_bytes))
         with self._lock:
             last = self._runs.get(miss.folder)
-        course = walk if evidence.is_walk else surroundings if is_far else directory
+        # A pack brings a good part of the surroundings by itself.
+        looks_around = is_far and not evidence.has_packs
+        course = walk if evidence.is_walk else surroundings if looks_around else directory
         if last is not None:
             window = last.window
         steps = course(miss.path, survey)

@@ -57,4 +57,4 @@ def first_window(rtt_s: float, bytes_per_s: float, *, is_walk: bool = False) -> 
     """
     held_bytes = int(2 * rtt_s * (bytes_per_s or USUAL_BYTES_PER_S))
     least_bytes = WALK_BYTES if is_walk else SMALLEST_BYTES
-    return Window(min(max(held_bytes, least_bytes), LARGEST_BYTES // 2))
+    return Window(min(max(held_bytes, least_bytes), LARGEST_BYTES // 4))
