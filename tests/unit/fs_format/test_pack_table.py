@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +139,18 @@ def test_stretches_that_overlap_are_refused():
 def test_a_table_without_end_is_refused():
     with pytest.raises(CatalogFormatError, match="too many"):
         parse_pack_table([()] * (MAX_PACKS + 1))
+
+
+def test_a_table_of_paths_that_are_too_deep_is_refused_at_once():
+    deep = b"/d" * 2000
+    rows = [
+        format_stretch(PackedStretch(b"%b/%d" % (deep, at), b"%b/%d" % (deep, at), pack(at)))
+        for at in range(2000)
+    ]
+    started = time.process_time()
+    with pytest.raises(CatalogFormatError, match="too deep"):
+        parse_pack_table(rows)
+    assert time.process_time() - started < 1
 
 
 def test_profiles_are_named_by_plain_labels():

@@ -48,6 +48,7 @@ SELECT_PACKED_REVISION = f"SELECT value FROM properties WHERE key = '{PACKED_REV
 
 _LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
 _MAX_PATH_BYTES = 4096
+_MAX_HASHED_BYTES = 128 << 20  # to find the places of all stretches; a second's work
 _MAX_DIGEST_BYTES = 60
 
 _END = 1 << 62  # greater than any place
@@ -150,7 +151,12 @@ def parse_pack_table(rows: Sequence[Sequence[Any]]) -> PackTable:
     """The packs that the rows of `SELECT_PACKS` name; `CatalogFormatError` where they make no sense."""
     if len(rows) > MAX_PACKS:
         raise CatalogFormatError("names too many packs", where="packs")
-    return PackTable(_parse_stretch(row) for row in rows)
+    stretches = [_parse_stretch(row) for row in rows]
+    # each directory on the way to a path is hashed with all that is above it
+    hashed = sum(len(p) * p.count(b"/") for one in stretches for p in (one.first, one.last))
+    if hashed > _MAX_HASHED_BYTES:
+        raise CatalogFormatError("paths are too deep", where="packs")
+    return PackTable(stretches)
 
 
 def parse_profile_rows(rows: Sequence[Sequence[Any]]) -> dict[str, Digest]:
