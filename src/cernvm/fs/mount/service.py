@@ -288,6 +288,7 @@ class Service:
                 "quota_bytes": size.total_bytes,
                 "files": size.files,
                 "ahead": view.repository.ahead.counters(),
+                "peers": self._client.peers.counters(),
             }
 
         def why(question: Question) -> Mapping[str, Any]:

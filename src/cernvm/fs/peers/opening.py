@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +22,8 @@ from cernvm.fs.peers.serving import PeerServer, Stock
 from cernvm.fs.peers.settings import MODES, PeerSettings
 from cernvm.fs.peers.standing import Standings
 from cernvm.net import Fetcher
+
+_LOOPBACK = "127.0.0.1"
 
 
 class Peers:
@@ -76,9 +79,9 @@ def open_peers(
         yield Peers(servers)
         return
     port = default_port(repository)
-    own = parse_peer(settings.listen, port)
-    secret = read_secret(settings.secret) if settings.secret else None
     listed = [parse_peer(text, port) for text in settings.addresses]
+    own = parse_peer(settings.listen, port) if settings.listen else _own(listed, port)
+    secret = read_secret(settings.secret) if settings.secret else None
     depot = Depot((settings.folder or folder) / repository, settings.depot_bytes)
     stock = Stock(depot, Flights(), Hearsay())
     standings, counter = Standings(), Counter()
@@ -101,6 +104,21 @@ def open_peers(
         server.close()
         asker.close()
         near.close()
+
+
+def _own(listed: list[Peer], port: int) -> Peer:
+    """Which of a list that all have is this machine."""
+    here = [peer for peer in listed if _is_here(peer.address)]
+    return here[0] if here else Peer(_LOOPBACK, port)
+
+
+def _is_here(address: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+        return True
 
 
 def _neighbours(

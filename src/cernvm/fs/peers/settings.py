@@ -13,13 +13,14 @@ class PeerSettings:
     """Whom to exchange objects with, and how much of it.
 
     Shape: `addresses` and `listen` are `ADDRESS` or `ADDRESS:PORT`, IPv4; the port of a repository is `default_port` of
-    its name. `secret` is a file that all peers of a site have. `folder` holds what is kept for peers.
+    its name. `listen` is where we answer; empty: the listed address that is this machine's, else the loopback's.
+    `secret` is a file that all peers of a site have. `folder` holds what is kept for peers.
     Units: `head_start_s` is what a peer may cost a reader who then asks a server; `sent_bytes_per_s` 0 is no limit.
     """
 
     mode: str = "off"
     addresses: tuple[str, ...] = ()
-    listen: str = "127.0.0.1"
+    listen: str = ""
     secret: Path | None = None
     folder: Path | None = None
     depot_bytes: int = 512_000_000
