@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from cernvm.cli.paths import PATH
 from cernvm.core.errors import InvalidInputError, NotFoundError
 from cernvm.fs.api import Pin, Wanted
 from cernvm.fs.vfs import OwnerSettings, parse_id_map
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = PATH
 _MAX_MAP_BYTES = 1 << 20
 
 

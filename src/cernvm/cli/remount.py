@@ -11,6 +11,7 @@ import click
 from cernvm.cli.main import Edge
 from cernvm.cli.mount import serving_command
 from cernvm.cli.output import json_option, print_json
+from cernvm.cli.paths import PATH
 from cernvm.core.errors import CvmError, DeadlineError, NotFoundError
 from cernvm.fs.mount import MountRecord, ask, recorded_mount, resolve_point
 
@@ -23,7 +24,7 @@ _LOOK_S = 0.02
 @click.command(
     epilog="Example: cvm remount /mnt/sft     After an upgrade: cvm remount --reload /mnt/sft"
 )
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=PATH)
 @click.option("--reload", is_flag=True, help="Have a new process serve it; open files stay open.")
 @json_option
 @click.pass_obj

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
+_USER_ID = re.compile(rb"(?:^|,)user_id=([0-9]{1,10})(?:,|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Mounted:
     """One mount of this mount namespace.
 
     Shape: `device` is `major:minor`, which names the file system; `root` is the part of it that is shown, `/` but for
-    bind mounts of a folder.
+    bind mounts of a folder; `user_id` is who mounted it, None but for FUSE.
     """
 
     mount_id: int
@@ -25,6 +26,7 @@ class Mounted:
     point: Path
     kind: str
     source: str
+    user_id: int | None = None
 
 
 def mounts() -> list[Mounted]:
@@ -56,7 +58,13 @@ def parse_mountinfo(table: bytes) -> Iterator[Mounted]:
             point=_path(columns[4]),
             kind=tail[0].decode(),
             source=os.fsdecode(_unescape(tail[1])),
+            user_id=_user_id(tail[-1]),
         )
+
+
+def _user_id(options: bytes) -> int | None:
+    match = _USER_ID.search(options)
+    return int(match[1]) if match else None
 
 
 def _path(text: bytes) -> Path:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
 from cernvm.core.errors import NotFoundError
+from cernvm.core.home import Home
 from cernvm.fs.fuse import KIND, Mounted, mounts
 from cernvm.fs.mount.record import MountRecord, recorded_mount, recorded_mounts
 
@@ -24,19 +26,23 @@ class Place:
 def find_place(path: Path, run: Path) -> Place:
     """The mount that holds `path`, bind mounts of it included, and where in the repository that is.
 
-    Errors: `NotFoundError` when no mounted repository holds it, or its process left no record below `run`.
+    A mount that another user made is looked for where that user would have recorded it.
+    Errors: `NotFoundError` when no mounted repository holds it, or its process left no record that can be read.
     """
     resolved, mounted = _resolve(path)
     if mounted is None:
         return _find_unmounted(resolved, run)
     inside = mounted.root / resolved.relative_to(mounted.point)
-    for record in recorded_mounts(run):
-        if record.device == mounted.device and record.repository == mounted.source:
-            return Place(record, str(inside))
+    owner = _owner_of(mounted)
+    for folder in (run, *([owner.run] if owner else [])):
+        for record in recorded_mounts(folder):
+            if record.device == mounted.device and record.repository == mounted.source:
+                return Place(record, str(inside))
     raise NotFoundError(
         "record of the mount at",
         str(mounted.point),
-        advice="it was mounted with another CVM_HOME, or by another user: ask as that one",
+        advice=f"{owner.name if owner else 'another user'} mounted it, "
+        "with a CVM_HOME that cannot be seen here: ask with that one",
     )
 
 
@@ -44,6 +50,21 @@ def resolve_point(path: Path) -> Path:
     """The absolute place of a mount point, links on the way to it resolved."""
     resolved, mounted = _resolve(path)
     return resolved if mounted else Path(os.path.realpath(resolved))
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    name: str
+    run: Path
+
+
+def _owner_of(mounted: Mounted) -> _Owner | None:
+    """Who mounted it, and where that user keeps records unless told otherwise."""
+    try:
+        user = pwd.getpwuid(-1 if mounted.user_id is None else mounted.user_id)
+    except (KeyError, OverflowError):
+        return None
+    return _Owner(user.pw_name, Home.from_environment({"HOME": user.pw_dir}).run)
 
 
 def _find_unmounted(path: Path, run: Path) -> Place:
