@@ -49,21 +49,26 @@ class Discovery:
     max_addresses: int = 0
     client: str = field(default_factory=lambda: str(uuid.uuid4()))
     _ordered: tuple[Chain, Chain] | None = None
+    _network: object = None  # where the machine was at the last search
     _named: str = ""  # by a PAC script
     _named_at_s: float = 0.0
 
     def find_out(self, configured: Chain, deadline: Deadline) -> Chain:
         """The chain to use. Errors: `HostError` when PAC scripts are to name the proxies and none does."""
-        chain = self._with_pac(configured, deadline)
+        network, self._network = self._network, self.resolver.network
+        chain = self._with_pac(configured, deadline, has_moved=network != self._network)
         chain = self._near_first(chain, deadline)
         if self.max_hosts:
             chain = replace(chain, hosts=chain.hosts[: self.max_hosts])
         return expand_proxies(chain, self.resolver, deadline, most=self.max_addresses)
 
-    def _with_pac(self, chain: Chain, deadline: Deadline) -> Chain:
+    def is_due(self, age_s: float) -> bool:
+        """Whether what was found out so long ago may have changed."""
+        return age_s >= self.resolver.keep_s or self.resolver.network != self._network
+
+    def _with_pac(self, chain: Chain, deadline: Deadline, *, has_moved: bool) -> Chain:
         if not any(AUTO in group for group in chain.proxy_groups):
             return chain
-        has_moved = self.resolver.is_due(0.0)
         if self._named and not has_moved and time.monotonic() - self._named_at_s < PAC_KEEP_S:
             return _with_groups(chain, self._named)
         failure: CvmError | None = None

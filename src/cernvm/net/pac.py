@@ -20,7 +20,6 @@ MAX_SCRIPT_BYTES = 256 * 1024
 MAX_PROXIES = 32
 
 _SCRIPT_S = 5.0
-_MAX_ANSWER = 4096
 _NO_LIBRARY = 3  # as pac_script.py exits
 _HOP = re.compile(r"(?i)(?:PROXY|HTTP)\s+([\w.:\[\]-]+)")
 
@@ -50,12 +49,14 @@ def run_script(script: bytes, url: str, deadline: Deadline) -> str:
         )
     except subprocess.TimeoutExpired:
         raise FormatError("the PAC script has no end") from None
+    except OSError as error:
+        raise PrerequisiteError(f"PAC scripts cannot be run: {error.strerror}") from error
     if done.returncode == _NO_LIBRARY:
         advice = "pip install 'cernvm[pac]', or name the proxies"
         raise PrerequisiteError("PAC scripts need a library that is not installed", advice=advice)
     if done.returncode != 0:
         raise FormatError("the PAC script failed")
-    return to_proxies(done.stdout[:_MAX_ANSWER].decode("ascii", "replace"))
+    return to_proxies(done.stdout.decode("ascii", "replace"))
 
 
 def to_proxies(answer: str) -> str:

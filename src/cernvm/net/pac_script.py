@@ -7,6 +7,7 @@ import sys
 
 _MEMORY_BYTES = 512 << 20
 _CPU_S = 5
+_MAX_ANSWER = 4096
 _NO_LIBRARY = 3
 
 
@@ -23,7 +24,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     answer = PACFile(script).find_proxy_for_url(url, host)
-    sys.stdout.write(str(answer))
+    sys.stdout.write(str(answer)[:_MAX_ANSWER])
     return 0
 
 

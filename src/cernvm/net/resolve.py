@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -15,6 +16,7 @@ from cernvm.core.clock import Deadline
 
 KEEP_S = 60.0  # the system's resolver does not say for how long an answer holds
 KEEP_FAILURE_S = 5.0
+MAX_KNOWN = 1000  # redirects may lead anywhere
 RESOLVER_FILE = "/etc/resolv.conf"
 
 Address = tuple[socket.AddressFamily, Any]
@@ -36,10 +38,10 @@ class Resolver:
         is_roaming: bool = False,
         resolver_file: str = RESOLVER_FILE,
     ) -> None:
-        self._keep_s = keep_s
+        self.keep_s = keep_s
         self._preferred = {4: socket.AF_INET, 6: socket.AF_INET6}.get(prefer_ip)
         self._resolver_file = resolver_file if is_roaming else ""
-        self._network = self._see_network()
+        self._network = self.network
         self._known: dict[tuple[str, int], tuple[float, Answer]] = {}
         self._asked: dict[tuple[str, int], Future[list[Address]]] = {}
         self._lock = threading.Lock()
@@ -55,39 +57,44 @@ class Resolver:
                 raise known
             if known is not None:
                 return known
-            answer = self._asked.get(key)
-            if answer is None:
-                answer = self._asked[key] = Future()
-                # A daemon: nothing can interrupt the system's resolver, and nobody waits for it longer than allowed.
-                threading.Thread(target=self._ask, args=(key, answer), daemon=True).start()
+            answer = self._asked.get(key) or self._begin(key)
         try:
             return answer.result(deadline.remaining_s)
         except FutureTimeoutError:
             raise TimeoutError(f"the name {host} was not resolved in time") from None
 
-    def is_due(self, age_s: float) -> bool:
-        """Whether what was found out so long ago may have changed."""
-        return age_s >= self._keep_s or self._has_moved()
-
-    def _remembered(self, key: tuple[str, int]) -> Answer | None:
-        if self._has_moved():
-            self._known.clear()
-            self._network = self._see_network()
-        known = self._known.get(key)
-        if known is None:
+    @property
+    def network(self) -> tuple[int, int] | None:
+        """Another value whenever the machine has come to another network; None where that is not looked at."""
+        if not self._resolver_file:
             return None
-        keep_s = KEEP_FAILURE_S if isinstance(known[1], OSError) else self._keep_s
-        return known[1] if time.monotonic() - known[0] < keep_s else None
-
-    def _has_moved(self) -> bool:
-        return bool(self._resolver_file) and self._see_network() != self._network
-
-    def _see_network(self) -> tuple[int, int] | None:
         try:
             seen = os.stat(self._resolver_file)
         except OSError:
             return None
         return seen.st_mtime_ns, seen.st_ino
+
+    def _remembered(self, key: tuple[str, int]) -> Answer | None:
+        network = self.network
+        if network != self._network or len(self._known) > MAX_KNOWN:
+            self._known.clear()
+            self._network = network
+        known = self._known.get(key)
+        if known is None:
+            return None
+        keep_s = KEEP_FAILURE_S if isinstance(known[1], OSError) else self.keep_s
+        return known[1] if time.monotonic() - known[0] < keep_s else None
+
+    def _begin(self, key: tuple[str, int]) -> Future[list[Address]]:
+        answer: Future[list[Address]] = Future()
+        # A daemon: nothing can interrupt the system's resolver, and nobody waits for it longer than allowed.
+        thread = threading.Thread(target=self._ask, args=(key, answer), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads for this process
+            raise OSError(errno.EAGAIN, f"the name {key[0]} cannot be resolved: {error}") from error
+        self._asked[key] = answer
+        return answer
 
     def _ask(self, key: tuple[str, int], answer: Future[list[Address]]) -> None:
         try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Protocol
 
 from cernvm.core.clock import Deadline
@@ -87,7 +88,8 @@ class FoundRoster:
         if found is not None:
             is_plain = found is self.configured
             if not is_plain and self._is_due(time.monotonic() - self._found_at_s):
-                self._begin()
+                with suppress(RuntimeError):  # no thread is free: the next request tries again
+                    self._begin()
             return found
         try:
             return self._begin().result(deadline.remaining_s)
@@ -108,10 +110,11 @@ class FoundRoster:
     def _begin(self) -> Future[Chain]:
         with self._lock:
             if self._search is None:
-                self._search = Future()
-                arguments = (self._search, self.configured)
+                search: Future[Chain] = Future()
+                arguments = (search, self.configured)
                 # A daemon: it ends by its deadline, and nobody waits for it longer than they may.
                 threading.Thread(target=self._run, args=arguments, daemon=True).start()
+                self._search = search
             return self._search
 
     def _run(self, search: Future[Chain], configured: Chain) -> None:
@@ -122,6 +125,10 @@ class FoundRoster:
             self._finish(search, self._found)
             search.set_exception(error)
             return
+        except BaseException as error:
+            self._finish(search, self._found)  # or nobody would ever search again
+            search.set_exception(error)
+            raise
         self._finish(search, found)
         search.set_result(found)
 

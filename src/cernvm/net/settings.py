@@ -125,6 +125,6 @@ def _roster(
     return FoundRoster(
         chain,
         discovery.find_out,
-        is_due=resolver.is_due,
+        is_due=discovery.is_due,
         is_plain=lambda known: not settings.use_geo and all(map(is_address, known.proxies)),
     )

@@ -1,13 +1,16 @@
 """What is found out about a chain: by PAC scripts, names, the Geo-API; and mirrors probed and steered by hand."""
 
+import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from cernvm.core.clock import Deadline
-from cernvm.core.errors import FormatError, HostError, InvalidInputError
+from cernvm.core.errors import FormatError, HostError, InvalidInputError, PrerequisiteError
 from cernvm.net import (
     Chain,
     ChainFetcher,
@@ -20,6 +23,7 @@ from cernvm.net import (
     url_path,
 )
 from cernvm.net.chain import make_chain
+from cernvm.net.discovery import Discovery
 from cernvm.net.expansion import expand_proxies
 from cernvm.net.pac import run_script, to_proxies
 from cernvm.net.resolve import Resolver
@@ -187,14 +191,77 @@ def test_addresses_are_forgotten_when_the_machine_comes_to_another_network(tmp_p
     network.write_text("nameserver 1\n")
     resolver = Resolver(is_roaming=True, resolver_file=str(network))
     resolver.addresses("localhost", 1, Deadline.after(5))
-    assert not resolver.is_due(1.0)
+    before = resolver.network
 
     network.unlink()
     network.write_text("nameserver 22\n")
 
-    assert resolver.is_due(1.0)
+    assert resolver.network != before
+
+
+@pytest.mark.parametrize("url", ["http://localhost:{port}", "http://127.0.0.1:{port}"])
+def test_in_another_network_the_script_is_asked_again_and_once_whoever_resolves_first(
+    tmp_path, mirror, host, url
+):
+    network = tmp_path / "resolv.conf"
+    network.write_text("nameserver 1\n")
+    pac = mirror()
+    pac.documents["wpad.dat"] = script("return 'DIRECT';")
+    resolver = Resolver(is_roaming=True, resolver_file=str(network))
+    exchange = HttpExchange(resolver=resolver)
+    chain = make_chain((url.format(port=host.port),), "auto")
+    discovery = Discovery(exchange, resolver, pac_urls=f"{pac.url}/wpad.dat")
+    fetcher = ChainFetcher(
+        FoundRoster(chain, discovery.find_out, is_due=discovery.is_due), exchange
+    )
+    get(fetcher)
+    network.unlink()
+    network.write_text("nameserver 22\n")
     resolver.addresses("localhost", 1, Deadline.after(5))
-    assert not resolver.is_due(1.0)
+
+    for _ in range(5):
+        get(fetcher)
+        time.sleep(0.1)
+
+    assert len(pac.requests) == 2
+    fetcher.close()
+
+
+def test_a_search_that_breaks_is_told_and_made_again(monkeypatch):
+    searches, crashed = [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: crashed.set())
+
+    def find_out(chain, deadline):
+        searches.append(chain)
+        if len(searches) == 1:
+            raise OSError("no descriptor is free")
+        return chain
+
+    roster = FoundRoster(Chain(("http://a",)), find_out, is_due=lambda _: False)
+
+    with pytest.raises(OSError, match="no descriptor"):
+        roster.chain(Deadline.after(5))
+    assert crashed.wait(5), "a defect is shown"
+    assert roster.chain(Deadline.after(5)).hosts == ("http://a",)
+
+
+def test_a_script_that_cannot_be_started_is_one_that_failed():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(PrerequisiteError, match="Too many open files"):
+            run("return 'DIRECT';")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_script_cannot_answer_at_length():
+    command = [sys.executable, "-I", "-m", "cernvm.net.pac_script", "http://a/", "a"]
+    huge = script("var s = 'PROXY a:1;'; while (s.length < 10000000) s += s; return s;")
+
+    done = subprocess.run(command, input=huge, capture_output=True, timeout=30, check=True)
+
+    assert len(done.stdout) <= 4096
 
 
 def test_a_search_for_proxies_is_made_once_for_all_who_wait_and_renewed_beside_them():
