@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +9,6 @@ from collections.abc import Callable
 LOOK_EVERY_S = 1.0
 IDLE_S = 10.0
 CLOSING_S = 0.5
-
-log = logging.getLogger(__name__)
 
 
 class Crew:
@@ -60,23 +57,25 @@ class Crew:
                 self._changed.wait(left_s)
 
     def _run(self) -> None:
+        try:
+            self._work_until_idle()
+        finally:  # also after a defect, so that the next call starts another thread
+            with self._changed:
+                self._started -= 1
+                if self._is_closed:
+                    self._changed.notify_all()
+
+    def _work_until_idle(self) -> None:
         busy_at_s = time.monotonic()
-        while True:
+        while not self._is_closed:
             calls = self._calls
-            if self._is_closed:
-                break
-            if _safely(self._work):
+            if self._work():
                 busy_at_s = time.monotonic()
-                continue
-            if not self._wait(calls) and not self._is_closed:
-                if _safely(self._tidy):
+            elif not self._wait(calls) and not self._is_closed:
+                if self._tidy():
                     busy_at_s = time.monotonic()
                 elif time.monotonic() - busy_at_s > IDLE_S:
                     break
-        with self._changed:
-            self._started -= 1
-            if self._is_closed:
-                self._changed.notify_all()
 
     def _wait(self, calls: int) -> bool:
         """Wait for a call after `calls`; False when none came."""
@@ -88,13 +87,3 @@ class Crew:
                 return self._changed.wait(LOOK_EVERY_S)
             finally:
                 self._idle -= 1
-
-
-def _safely(action: Callable[[], bool]) -> bool:
-    """What it answers; a defect in it must not take a thread from what comes next."""
-    try:
-        return action()
-    except Exception:
-        log.exception("ahead.crashed")
-        time.sleep(LOOK_EVERY_S)  # it may well crash again at once
-        return False
