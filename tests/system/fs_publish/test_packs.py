@@ -5,6 +5,7 @@ import random
 import pytest
 
 from cernvm.core.digest import Algorithm
+from cernvm.fs.format import pack_table
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import PackReader
@@ -150,3 +151,11 @@ def test_a_repository_without_packs_has_none(cvm, home, release):
     assert packs_stored(store) == set()
     cvm("repo", "publish", "t.cernvm.test", release, "--packs")
     assert len(packs_stored(store)) > 5
+
+
+def test_no_more_packs_are_named_than_readers_take(repository, store, release, monkeypatch):
+    monkeypatch.setattr(pack_table, "MAX_PACKS", 3)
+    publish_tree(repository, store, release)
+
+    assert max(len(catalog.packs) for catalog in catalogs(repository, store)) == 3
+    publish_tree(repository, store, release / "lib0/part0", options=Options(at="/lib0/part0"))

@@ -152,11 +152,20 @@ def parse_pack_table(rows: Sequence[Sequence[Any]]) -> PackTable:
     if len(rows) > MAX_PACKS:
         raise CatalogFormatError("names too many packs", where="packs")
     stretches = [_parse_stretch(row) for row in rows]
-    # each directory on the way to a path is hashed with all that is above it
-    hashed = sum(len(p) * p.count(b"/") for one in stretches for p in (one.first, one.last))
-    if hashed > _MAX_HASHED_BYTES:
+    if count_readable(stretches) < len(stretches):
         raise CatalogFormatError("paths are too deep", where="packs")
     return PackTable(stretches)
+
+
+def count_readable(stretches: Sequence[PackedStretch]) -> int:
+    """How many of the stretches, from the first on, may stand in one table."""
+    hashed_bytes = 0
+    for count, one in enumerate(stretches):
+        # each directory on the way to a path is hashed with all that is above it
+        hashed_bytes += sum(len(path) * path.count(b"/") for path in (one.first, one.last))
+        if count == MAX_PACKS or hashed_bytes > _MAX_HASHED_BYTES:
+            return count
+    return len(stretches)
 
 
 def parse_profile_rows(rows: Sequence[Sequence[Any]]) -> dict[str, Digest]:

@@ -17,7 +17,12 @@ from cernvm.core.log import fields
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import MAX_OBJECT_BYTES, Pack, PackedObject, format_pack
-from cernvm.fs.format.pack_table import PackedStretch, is_packed, packing_keys
+from cernvm.fs.format.pack_table import (
+    PackedStretch,
+    count_readable,
+    is_packed,
+    packing_keys,
+)
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.cutting import cut_stretches
 from cernvm.fs.publish.database import Item
@@ -62,7 +67,7 @@ class Packer:
             pack = self.pack([_object(item) for item in packed])
             if pack is not None:
                 found.append(PackedStretch(packed[0].path, packed[-1].path, pack))
-        return tuple(found)
+        return tuple(found[: count_readable(found)])
 
     def pack(self, objects: Sequence[SmallObject]) -> Pack | None:
         """The pack of these objects, each once, in this order; None where none of them could be packed."""
