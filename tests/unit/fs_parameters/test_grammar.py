@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import time
 from pathlib import PurePosixPath
 
 import pytest
@@ -131,6 +132,25 @@ def test_many_long_references_in_one_word_are_stopped():
     lines = "A=" + "a" * 60_000 + "\n" + 'if [ "$A" = b ]; then B=1; fi\n' * 5000
     with pytest.raises(ConfigError, match="longer than"):
         evaluate(lines)
+
+
+def test_signs_without_end_in_a_value_are_read_at_once():
+    started = time.process_time()
+
+    with pytest.raises(ConfigError, match="longer"):
+        values("CVMFS_A=" + ";" * 200_000 + "x")
+    assert values("CVMFS_A=" + ";x" * 20_000) == {"A": ";x" * 20_000}
+
+    assert time.process_time() - started < 5
+
+
+def test_warnings_without_end_are_told_up_to_a_number():
+    started = time.process_time()
+
+    told = evaluate("readonly CVMFS_A=1\n" + "CVMFS_A=2\n" * 25_000).warnings
+
+    assert 100 <= len(told) <= 1000
+    assert time.process_time() - started < 5
 
 
 def test_deeply_nested_conditions_are_an_error_and_no_crash():

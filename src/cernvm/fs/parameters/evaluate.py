@@ -21,6 +21,7 @@ from cernvm.fs.parameters.words import Part, Text, Word
 MAX_VALUE_CHARACTERS = 64 * 1024
 MAX_FILES = 256
 MAX_NAMES = 4096
+MAX_WARNINGS = 500
 _MAX_INCLUDES_DEEP = 8
 _MAX_WORK_CHARACTERS = 16 * 1024 * 1024
 _FILE_TESTS = {"-f": "f", "-d": "d", "-e": "e", "-r": "e", "-s": "f"}
@@ -228,7 +229,7 @@ class Evaluator:
 
     def _warn(self, origin: Origin, what: str) -> None:
         warned = Warned(origin, what)
-        if warned not in self.warnings:
+        if len(self.warnings) < MAX_WARNINGS and warned not in self.warnings:
             self.warnings.append(warned)
 
 

@@ -20,6 +20,7 @@ KEYWORDS = frozenset(
 _REFERENCE = re.compile(
     r"\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<choice>:?[-+])|\})|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)"
 )
+_AFTER_SIGNS = re.compile(r"[;|]+([^\s;|]*)")
 _OPERATORS = ("&&", "||", ";", "\n")
 _UNKNOWN = {
     "`": "it runs a command",
@@ -130,7 +131,8 @@ class _Scanner:
                 break
             if here in ";|":
                 lost_from = self._at if lost_from < 0 else lost_from
-                self._take(parts, here)
+                while self._text[self._at] in ";|":  # something else follows them
+                    self._take(parts, self._text[self._at])
             elif here == "'":
                 is_quoted = True
                 self._single_quoted(parts)
@@ -156,7 +158,7 @@ class _Scanner:
         """Whether `;` or `|` is part of a list that should have been quoted: in `NAME=a;b`, not in `A=1;B=2`."""
         if not ASSIGNMENT.match(self._text, start):
             return False
-        rest = re.match(r"[;|]+([^\s;|]*)", self._text[self._at :])
+        rest = _AFTER_SIGNS.match(self._text, self._at)
         following = rest.group(1) if rest else ""
         if self._text.startswith("||", self._at) and not following:
             return False
