@@ -137,10 +137,29 @@ def test_nested_catalogs_elsewhere_are_refused(path):
         catalog.parse_nested((path, b"0" * 40, 1))
 
 
-def test_other_schemas_are_refused_and_later_revisions_accepted():
+@pytest.mark.parametrize("schema", [b"2.0", b"2.3", b"2.6", b"3.0", b"1.0", b"0.9", b"", b"x"])
+def test_other_schemas_are_refused(schema):
     with pytest.raises(CatalogFormatError, match="schema"):
-        catalog.parse_properties([(b"schema", b"2.4")])
+        catalog.parse_properties([(b"schema", schema)])
 
+
+@pytest.mark.parametrize("schema", [b"2.5", b"2.5.0", b"2.4"])
+def test_what_publishers_still_write_is_read(schema):
+    assert not catalog.parse_properties([(b"schema", schema)]).is_legacy
+
+
+@pytest.mark.parametrize("schema", [b"0.9", b"1.0", b"1.1"])
+def test_what_was_before_2_0_is_read_where_that_is_allowed(schema):
+    assert catalog.parse_properties([(b"schema", schema)], may_be_legacy=True).is_legacy
+
+
+@pytest.mark.parametrize("schema", [b"2.0", b"2.1", b"2.3", b"", b"2", b"-1.0", b"1e0.0"])
+def test_what_nobody_reads_is_no_legacy_either(schema):
+    with pytest.raises(CatalogFormatError, match="schema"):
+        catalog.parse_properties([(b"schema", schema)], may_be_legacy=True)
+
+
+def test_later_revisions_are_accepted():
     later = catalog.parse_properties([(b"schema", b"2.5"), (b"schema_revision", b"9")])
     assert later.schema_revision == 9
 

@@ -8,6 +8,7 @@ Source: docs/formats/repository.md, "Catalogs".
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,15 @@ SELECT_CHUNKS = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ? AND m
 SELECT_PROPERTIES = "SELECT key, value FROM properties"
 SELECT_STATISTICS = "SELECT counter, value FROM statistics"
 
+# Before 2.0: no hard links, owners, chunks, algorithms; bit 16 meant nothing.
+_LEGACY_COLUMNS = (
+    "1 AS hardlinks, hash, size, mode, mtime, flags & 0x2f AS flags, name, symlink,"
+    " {uid} AS uid, {gid} AS gid, NULL AS xattr, NULL AS mtimens"
+)
+_LEGACY_BELOW = (2, 0)
+_READABLE = ((2, 5), (2, 4))
+_SCHEMA_TEXT = re.compile(r"(\d{1,3})\.(\d{1,3})(\.0+)?")
+
 _COLUMNS = ("hardlinks", "hash", "size", "mode", "mtime", "flags", "name", "symlink", "uid", "gid")
 _ADDED_COLUMNS = (("xattr", 2), ("mtimens", 7))  # name, schema revision that brought it
 _HASH_SHIFT, _COMPRESSION_SHIFT, _ALGORITHM_BITS = 8, 11, 0b111
@@ -75,7 +85,8 @@ class Properties:
     """What a catalog says of itself.
 
     Shape: `root_prefix` is the path of a nested catalog's root, empty for the root catalog; `ttl_s` None where unset;
-    `membership`, as `KIND%TEXT`, is asked of readers of a protected repository, empty where all may read.
+    `schema` is major and minor; `membership`, as `KIND%TEXT`, is asked of readers of a protected repository, empty
+    where all may read.
     """
 
     schema_revision: int
@@ -85,6 +96,12 @@ class Properties:
     root_prefix: bytes = b""
     ttl_s: int | None = None
     membership: str = ""
+    schema: tuple[int, int] = (2, 5)
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is of the time before 2.0, of which `legacy_columns` are to be read."""
+        return self.schema < _LEGACY_BELOW
 
 
 def path_key(path: bytes) -> PathKey:
@@ -105,9 +122,14 @@ def entry_columns(schema_revision: int) -> str:
     return ", ".join((*_COLUMNS, *added))
 
 
+def legacy_columns(*, uid: int, gid: int) -> str:
+    """As `entry_columns`, for schemas before 2.0; they have no owners, so all belongs to who is named."""
+    return _LEGACY_COLUMNS.format(uid=uid, gid=gid)
+
+
 def nested_columns(schema_revision: int) -> str:
-    """The select list of `nested_catalogs` that `parse_nested` takes."""
-    return "path, sha1, size" if schema_revision >= 1 else "path, sha1, 0 AS size"
+    """The select list of `nested_catalogs` that `parse_nested` takes; sizes may be missing in rows of before."""
+    return f"path, sha1, {'ifnull(size, 0)' if schema_revision >= 1 else '0'} AS size"
 
 
 def parse_entry(row: Row) -> Entry:
@@ -209,15 +231,19 @@ def format_nested(nested: NestedCatalog) -> tuple[bytes, str, int]:
     return nested.path, str(nested.digest), nested.size_bytes
 
 
-def parse_properties(rows: Sequence[Row]) -> Properties:
+def parse_properties(rows: Sequence[Row], *, may_be_legacy: bool = False) -> Properties:
     """What the rows of `SELECT_PROPERTIES` say.
 
-    Errors: `CatalogFormatError` for another schema than 2.5; its higher revisions only add, so they are accepted.
+    Errors: `CatalogFormatError` for another schema than 2.5, whose higher revisions only add, and 2.4, which has the
+    columns of 2.5's revision 0; before 2.0 only where `may_be_legacy`.
     """
     values = {_as_bytes(key, "property"): value for key, value in rows}
-    schema = values.get(b"schema")
-    if schema is None or _as_text(schema) not in (SCHEMA, "2.5.0"):
-        raise CatalogFormatError(f"schema {schema!r} is not {SCHEMA}", where="properties")
+    named = _SCHEMA_TEXT.fullmatch(_as_text(values.get(b"schema", "")))
+    schema = (int(named[1]), int(named[2])) if named else _LEGACY_BELOW
+    if schema not in _READABLE and not (may_be_legacy and schema < _LEGACY_BELOW):
+        raise CatalogFormatError(
+            f"schema {values.get(b'schema')!r} is not {SCHEMA}", where="properties"
+        )
     prefix = _as_bytes(values.get(b"root_prefix", b""), "root_prefix")
     return Properties(
         schema_revision=_number(values, b"schema_revision") or 0,
@@ -227,6 +253,7 @@ def parse_properties(rows: Sequence[Row]) -> Properties:
         root_prefix=prefix,
         ttl_s=_number(values, b"TTL"),
         membership=_as_text(values.get(b"voms_authz", "")),
+        schema=schema,
     )
 
 

@@ -6,6 +6,7 @@ its values of the right kind, its names plain names that belong where they stand
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -48,14 +49,17 @@ _PLACES = (
     " ORDER BY rowid LIMIT 1024"
 )
 _UNREADABLE = (sqlite3.Error, OverflowError, UnicodeError)
-_REQUIRED_TABLES = {b"catalog", b"chunks", b"nested_catalogs", b"properties", b"statistics"}
+_REQUIRED_TABLES = {b"catalog", b"nested_catalogs", b"properties"}
+_NOT_LEGACY_TABLES = {b"chunks", b"statistics"}
+_NESTED_COLUMNS = "SELECT name FROM pragma_table_info('nested_catalogs')"
+_NESTED_PATHS = f"SELECT path FROM nested_catalogs LIMIT {MAX_NESTED + 1}"  # noqa: S608  # a number of ours
 
 
 class Catalog:
     """An attached catalog; its content is pinned in the cache while the object lives.
 
     Shape: `mountpoint` is where its root stands in the repository as it is shown; `prefix` is the path its rows give
-    that root: the same, except below a bind mount.
+    that root: the same, except below a bind mount; `unnamed` are the places of nested catalogs that cannot be found.
     Units: `memory_bytes` is about what being attached costs at most.
     Errors: every verb raises `CatalogFormatError`. Concurrency: safe from any thread.
     """
@@ -70,7 +74,6 @@ class Catalog:
         self._place = f"catalog {self.digest}"
         self._lock = threading.Lock()
         self._limit = _TimeLimit()
-        self._is_elsewhere = prefix != mountpoint
         self._connection = open_database(content)
         self._connection.text_factory = bytes
         self._connection.set_progress_handler(self._limit.has_passed, _STEPS_BETWEEN_CHECKS)
@@ -80,9 +83,13 @@ class Catalog:
         self._hold = _Hold(cache, key, self._connection)
         with self._format_errors():
             self._connection.execute(f"PRAGMA cache_size = -{_MOST_PAGES // 1024}")
-            self._check_tables()
-            self.properties = rows.parse_properties(self._select(rows.SELECT_PROPERTIES))
+            tables = self._check_tables()
+            self.properties = rows.parse_properties(
+                self._select(rows.SELECT_PROPERTIES), may_be_legacy=True
+            )
+            self._has_statistics = self._check_schema(tables)
             self._check_root()
+            self.unnamed = self._read_unnamed()
             self.nested = self._read_nested("nested_catalogs")
             self.memory_bytes += len(self.nested) * _REFERENCE_BYTES
             self.binds = self._read_nested("bind_mountpoints")
@@ -173,6 +180,8 @@ class Catalog:
 
     def statistics(self) -> Statistics:
         """The counters of this catalog and of all below it."""
+        if not self._has_statistics:
+            return Statistics()
         with self._format_errors():
             return parse_statistics(self._select(rows.SELECT_STATISTICS))
 
@@ -196,7 +205,7 @@ class Catalog:
         """The path as this catalog's rows know it."""
         return self.prefix + path[len(self.mountpoint) :]
 
-    def _check_tables(self) -> None:
+    def _check_tables(self) -> set[bytes]:
         """Only plain tables and their indices: a view or trigger could run anything."""
         found = self._select("SELECT type, name, rootpage FROM sqlite_master")
         tables = {name for kind, name, page in found if kind == b"table" and page}
@@ -205,13 +214,26 @@ class Catalog:
         if missing := _REQUIRED_TABLES - tables:
             raise CatalogFormatError(f"it has no table {min(missing).decode()}")
         self._has_binds = b"bind_mountpoints" in tables
+        return tables
+
+    def _check_schema(self, tables: set[bytes]) -> bool:
+        """Whether it has statistics."""
+        properties = self.properties
+        if properties.is_legacy:
+            self.prefix = properties.root_prefix  # it may be of a tree that once stood elsewhere
+        elif properties.root_prefix != self.prefix:
+            raise CatalogFormatError(
+                f"it says it is of {properties.root_prefix[:80]!r}, not {self.prefix[:80]!r}"
+            )
+        elif missing := _NOT_LEGACY_TABLES - tables:
+            raise CatalogFormatError(f"it has no table {min(missing).decode()}")
+        self._is_elsewhere = self.prefix != self.mountpoint
+        return b"statistics" in tables
 
     def _check_root(self) -> None:
-        if self.properties.root_prefix != self.prefix:
-            raise CatalogFormatError(
-                f"it says it is of {self.properties.root_prefix[:80]!r}, not {self.prefix[:80]!r}"
-            )
         columns = rows.entry_columns(self.properties.schema_revision)
+        if self.properties.is_legacy:
+            columns = rows.legacy_columns(uid=os.geteuid(), gid=os.getegid())
         key = "md5path_1 = ? AND md5path_2 = ?"
         self._find_sql = f"SELECT {columns} FROM catalog WHERE {key}"  # noqa: S608  # our own columns
         self._children_sql = (
@@ -225,7 +247,7 @@ class Catalog:
 
     def _read_nested(self, table: str) -> Mapping[bytes, NestedCatalog]:
         """The catalogs directly below, by the path where they stand in the repository as it is shown."""
-        if table == "bind_mountpoints" and not self._has_binds:
+        if self.unnamed or (table == "bind_mountpoints" and not self._has_binds):
             return {}
         columns = rows.nested_columns(self.properties.schema_revision)
         found = self._select(f"SELECT {columns} FROM {table} LIMIT {MAX_NESTED + 1}")  # noqa: S608
@@ -234,10 +256,28 @@ class Catalog:
         nested = {}
         for row in found:
             reference = rows.parse_nested(row)
-            if not reference.path.startswith(self.prefix + b"/"):
-                raise CatalogFormatError(f"{reference.path[:80]!r} lies outside", where=table)
-            nested[self.mountpoint + reference.path[len(self.prefix) :]] = reference
+            nested[self._shown(reference.path, table)] = reference
         return nested
+
+    def _read_unnamed(self) -> frozenset[bytes]:
+        """Where nested catalogs stand of which the first schemas have no digest."""
+        if (b"sha1",) in self._select(_NESTED_COLUMNS):
+            return frozenset()
+        if not self.properties.is_legacy:
+            raise CatalogFormatError("its nested catalogs have no digests")
+        found = self._select(_NESTED_PATHS)
+        if len(found) > MAX_NESTED:
+            raise CatalogFormatError("it names too many nested catalogs")
+        return frozenset(
+            self._shown(path if isinstance(path, bytes) else b"", "nested_catalogs")
+            for (path,) in found
+        )
+
+    def _shown(self, path: bytes, table: str) -> bytes:
+        """Where a path of this catalog's rows is shown in the repository; it must lie below its root."""
+        if not path.startswith(self.prefix + b"/"):
+            raise CatalogFormatError(f"{path[:80]!r} lies outside", where=table)
+        return self.mountpoint + path[len(self.prefix) :]
 
     def _select(self, sql: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
         with self._lock:

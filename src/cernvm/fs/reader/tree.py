@@ -213,4 +213,9 @@ def _mount_towards(catalog: Catalog, path: bytes) -> Mount | None:
             return Mount(above, nested.path, nested.digest)
         if (bound := catalog.binds.get(above)) is not None:
             return Mount(above, b"", bound.digest)
+        if above in catalog.unnamed:
+            raise CatalogFormatError(
+                "its catalog is of a schema that names no digest for it",
+                where=repr(above[-80:]),
+            )
     return None
