@@ -16,14 +16,14 @@ from pathlib import Path
 
 from cernvm.core.errors import DeniedError, FormatError
 from cernvm.core.log import fields
-from cernvm.fs.format.objects import parse_object_path
-from cernvm.fs.format.pack import MAX_PACK_BYTES
+from cernvm.fs.format.objects import ObjectKind, parse_object_path
+from cernvm.fs.format.pack import MAX_OBJECTS, MAX_PACK_BYTES, head_bytes
+from cernvm.fs.peers.packed import PackedIndex
 
 MAX_OBJECT_BYTES = MAX_PACK_BYTES
 FREE_SHARE = 0.05  # of the partition that is left to others
 _LEFT_SHARE = 0.875  # of the limit that stays when room is made
 _STALE_S = 3600.0
-_READ_BYTES = 1 << 18
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,11 @@ class Depot:
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._is_open = _open_folder(folder)
+        self._packed = PackedIndex()
         self._unheard_bytes = 0
         self._lock = threading.Lock()
         self._trim()
+        self._learn_packs()
 
     def put(self, path: str, stored: bytes) -> None:
         """Keep an object if its digest is right and there is room."""
@@ -55,15 +57,17 @@ class Depot:
         with suppress(OSError, FormatError):
             if is_right(path, stored) and self._has_room():
                 self._write(path, stored)
+                self._packed.learn(path, stored)
 
     def get(self, path: str) -> bytes | None:
-        """The object, whose digest is right."""
+        """The object, whose digest is right; by itself or out of a pack."""
         try:
             place = self._place(path)
-            with open(place, "rb", opener=_private) as file:
-                stored = file.read(MAX_OBJECT_BYTES + 1)
-        except (OSError, FormatError):
+            stored = _read(place, 0, MAX_OBJECT_BYTES + 1)
+        except FormatError:
             return None
+        except OSError:
+            return self._get_packed(path)
         if not is_right(path, stored):
             log.warning("depot.damaged", extra=fields(path=path))
             place.unlink(missing_ok=True)
@@ -71,6 +75,16 @@ class Depot:
         with suppress(OSError):
             os.utime(place)
         return stored
+
+    def _get_packed(self, path: str) -> bytes | None:
+        stretch = self._packed.find(path)
+        if stretch is None:
+            return None
+        try:
+            stored = _read(self._place(stretch.path), stretch.offset, stretch.size_bytes)
+        except (OSError, FormatError):
+            return None
+        return stored if is_right(path, stored) else None
 
     def _place(self, path: str) -> Path:
         digest, kind = parse_object_path(path)
@@ -98,6 +112,13 @@ class Depot:
                 self._unheard_bytes = 0
         if is_due:
             self._trim()
+
+    def _learn_packs(self) -> None:
+        """What the packs hold that a process before this one has left."""
+        for place in self._folder.glob(f"??/*{ObjectKind.PACK.value}"):
+            with suppress(OSError):
+                head = _read(place, 0, head_bytes(MAX_OBJECTS))
+                self._packed.learn(f"data/{place.parent.name}/{place.name}", head)
 
     def _has_room(self) -> bool:
         partition = os.statvfs(self._folder)
@@ -127,6 +148,12 @@ class Depot:
             with suppress(OSError):
                 Path(place).unlink()
                 used_bytes -= size_bytes
+
+
+def _read(place: Path, offset: int, most_bytes: int) -> bytes:
+    with open(place, "rb", opener=_private, buffering=0) as file:
+        file.seek(offset)
+        return file.read(most_bytes) or b""
 
 
 def _private(path: str, flags: int) -> int:
