@@ -1,14 +1,16 @@
 """How objects come in: once for many readers, from the cache, through a disk that rots."""
 
+import gc
 import threading
 import time
 
 import pytest
 
-from attack.fs_reader.forge import HOST, NOW, Client
+from attack.fs_reader.forge import HOST, NOW, CatalogMaker, Client, Forge, directory
 from cernvm.core.clock import Deadline, SystemClock
-from cernvm.core.errors import DeadlineError, HostError
-from cernvm.fs.cache import DiskBreadcrumbs, DiskCache
+from cernvm.core.errors import CatalogFormatError, DeadlineError, HostError
+from cernvm.fs.cache import ContentKey, DiskBreadcrumbs, DiskCache
+from cernvm.fs.vfs import ROOT_INODE
 from cernvm.net import Fault, MemoryExchange
 
 from .conftest import revision
@@ -217,3 +219,58 @@ def test_what_is_watched_may_change_while_it_is_read(live):
     objects.watched = Changing()
 
     assert view.read(inode, 0, 7, live.deadline()) == b"content"
+
+
+@pytest.fixture
+def nested_on_disk(tmp_path):
+    forge = Forge()
+    below = CatalogMaker(b"/n", {b"/n/f": forge.file(b"f", b"content")})
+    above = CatalogMaker(b"", {b"/n": directory(b"n")}, nested=[(b"/n", forge.catalog(below))])
+    client = Client(forge.publish(above).documents)
+    client.cache = DiskCache(tmp_path / "cache", quota_bytes=1 << 26)
+    yield client
+    client.cache.close()
+
+
+def test_a_nested_catalog_that_rotted_is_fetched_again_by_who_does_not_wait_first(
+    nested_on_disk, tmp_path
+):
+    client = nested_on_disk
+    view = client.mount()
+    client.inode(view, b"/n/f")
+    digest = view.repository.revision.tree.folder(b"/n", client.deadline()).digest
+    rotten = tmp_path / "cache" / ContentKey(digest).name
+    size = rotten.stat().st_size
+    del view
+    client.repository = None
+    client.cache.close()
+    gc.collect()
+    rotten.write_bytes(b"rotten" * (size // 6) + b"." * (size % 6))
+    client.cache = DiskCache(tmp_path / "cache", quota_bytes=1 << 26)
+
+    view = client.mount()
+    folder = view.lookup(ROOT_INODE, b"n", client.deadline()).inode
+
+    assert view.try_lookup(folder, b"f") is None
+    assert view.lookup(folder, b"f", client.deadline()).size_bytes == 7
+    assert view.try_lookup(folder, b"f").size_bytes == 7
+
+
+def test_a_catalog_that_is_bad_where_it_comes_from_is_not_fetched_all_the_time(client):
+    forge = Forge()
+    below = CatalogMaker(b"/elsewhere", {b"/elsewhere/f": forge.file(b"f", b"content")})
+    above = CatalogMaker(b"", {b"/n": directory(b"n")}, nested=[(b"/n", forge.catalog(below))])
+    reader = client(forge.publish(above).documents)
+    view = reader.mount()
+    folder = view.lookup(ROOT_INODE, b"n", reader.deadline()).inode
+    with pytest.raises(CatalogFormatError):
+        view.lookup(folder, b"f", reader.deadline())
+    asked = len(reader.exchange.requests)
+
+    for _ in range(3):
+        with pytest.raises(CatalogFormatError):
+            view.try_lookup(folder, b"f")
+        with pytest.raises(CatalogFormatError):
+            view.lookup(folder, b"f", reader.deadline())
+
+    assert len(reader.exchange.requests) == asked

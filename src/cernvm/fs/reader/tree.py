@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -23,6 +24,8 @@ MAX_ATTACHED = 200
 MAX_ATTACHED_BYTES = 64 << 20
 MAX_REMEMBERED_FOLDERS = 16_384
 MAX_CATALOG_BYTES = 1 << 30
+FETCH_AGAIN_S = 60.0
+MAX_UNREADABLE = 1000
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +53,18 @@ class Catalogs:
         self._cache = cache
         self._on_attach = on_attach
         self._living: WeakValueDictionary[tuple[str, bytes], Catalog] = WeakValueDictionary()
+        self._unreadable_until_s: dict[Digest, float] = {}  # just fetched, and bad all the same
 
     def try_attach(self, mount: Mount) -> Catalog | None:
-        """The catalog, if it need not be fetched."""
+        """The catalog, if it need not be fetched, as one must be that has rotted on disk."""
+        try:
+            return self._attach_cached(mount)
+        except (CatalogFormatError, HostError):
+            if self._is_bad_at_its_source(mount.digest):
+                raise
+            return None
+
+    def _attach_cached(self, mount: Mount) -> Catalog | None:
         key = ContentKey(mount.digest)
         living = self._living.get((key.name, mount.mountpoint))
         if living is not None and living.prefix == mount.prefix:
@@ -66,21 +78,33 @@ class Catalogs:
         self._cache.pin(key)  # until the catalog pins itself
         try:
             try:
-                if (catalog := self.try_attach(mount)) is not None:
+                if (catalog := self._attach_cached(mount)) is not None:
                     return catalog
             except (CatalogFormatError, HostError) as error:
+                if self._is_bad_at_its_source(mount.digest):
+                    raise
                 log.warning("cache.damaged", extra=fields(catalog=key.name, error=str(error)))
                 self._cache.evict(key)
             content = self._objects.get(
                 key, ObjectKind.CATALOG, deadline, limit_bytes=MAX_CATALOG_BYTES
             )
-            return self._open(mount, content)
+            try:
+                return self._open(mount, content)
+            except CatalogFormatError:
+                if len(self._unreadable_until_s) >= MAX_UNREADABLE:
+                    self._unreadable_until_s.clear()
+                self._unreadable_until_s[mount.digest] = time.monotonic() + FETCH_AGAIN_S
+                raise
         finally:
             self._cache.unpin(key)
 
     def is_cached(self, digest: Digest) -> bool:
         """Whether a catalog could be attached without the network."""
         return self._objects.cached(ContentKey(digest)) is not None
+
+    def _is_bad_at_its_source(self, digest: Digest) -> bool:
+        """Whether fetching it again would bring the same damage, as it has a moment ago."""
+        return time.monotonic() < self._unreadable_until_s.get(digest, 0.0)
 
     def _open(self, mount: Mount, content: Content) -> Catalog:
         key = ContentKey(mount.digest)
