@@ -165,3 +165,17 @@ def test_a_nested_catalog_is_not_waited_for():
     client.inode(view, b"/nested/deep")
     assert view.try_lookup(nested, b"deep") is not None
     assert [state.is_cached for state in view.why(b"/nested/deep").catalogs] == [True, True]
+
+
+def test_a_shorter_longest_time_holds_at_once(mounted):
+    client, view = mounted
+    publish(client, 2, {}, ttl_s=4000)
+    view.reload(client.deadline())
+    assert view.reload_due_s == 4000
+
+    client.repository.max_ttl_s = 300
+
+    assert view.reload_due_s == 300
+    client.clock.advance(300)
+    view.reload(client.deadline())
+    assert view.reload_due_s == 300

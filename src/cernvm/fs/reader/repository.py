@@ -123,7 +123,7 @@ class Repository:
         self.clock = clock
         self.failure_count = 0
         self.refusal: CvmError | None = None  # why what is shown may be read no longer
-        self.max_ttl_s: float = MAX_TTL_S  # the longest time between two looks for a newer revision
+        self._max_ttl_s: float = MAX_TTL_S
         self.whitelist_expires_at: datetime | None = None
         self.revision_error = ""
         self.revision_attempts: tuple[Attempt, ...] = ()
@@ -149,6 +149,16 @@ class Repository:
         """What is shown now; it stays usable after it was replaced."""
         assert self._revision is not None
         return self._revision
+
+    @property
+    def max_ttl_s(self) -> float:
+        """The longest time between two looks for a newer revision; a shorter one holds at once."""
+        return self._max_ttl_s
+
+    @max_ttl_s.setter
+    def max_ttl_s(self, seconds: float) -> None:
+        self._max_ttl_s = seconds
+        self._reload_at = min(self._reload_at, self.clock.monotonic() + seconds)
 
     @property
     def reload_due_s(self) -> float:
@@ -359,7 +369,7 @@ class Repository:
     def _ttl_s(self) -> float:
         root = self.revision.tree.root
         ttl_s = root.properties.ttl_s if root is not None else None
-        return float(min(max(ttl_s or DEFAULT_TTL_S, MIN_TTL_S), self.max_ttl_s))
+        return float(min(max(ttl_s or DEFAULT_TTL_S, MIN_TTL_S), self._max_ttl_s))
 
     def _note_whitelist(self, whitelist: Whitelist) -> None:
         self.whitelist_expires_at = whitelist.expires_at
