@@ -53,7 +53,7 @@ class Algorithm(Enum):
         if self is Algorithm.SHA1:
             return hashlib.sha1(usedforsecurity=False)
         if self is Algorithm.RMD160:
-            return hashlib.new("ripemd160", usedforsecurity=False)
+            return _ripemd160()
         return hashlib.shake_128(usedforsecurity=False)
 
     def finish(self, hasher: Hasher) -> Digest:
@@ -92,6 +92,15 @@ class Digest:
 
     def __str__(self) -> str:
         return self.raw.hex() + self.algorithm.tag
+
+
+def _ripemd160() -> Hasher:
+    try:
+        return hashlib.new("ripemd160", usedforsecurity=False)
+    except ValueError:  # this machine's OpenSSL has it in a provider that is not loaded
+        from cernvm.core.ripemd160 import Ripemd160  # noqa: PLC0415  # hardly ever needed
+
+        return Ripemd160()
 
 
 def parse_digest(text: str) -> Digest:
