@@ -132,7 +132,9 @@ class Authorizer:
             return known
         if patience is None:
             raise MustWaitError
-        with self._turn:
+        if not self._turn.acquire(timeout=max(patience.remaining_s, 0)):
+            return Verdict(is_permitted=False)
+        try:
             known = self._known(key)
             if known is not None:
                 return known
@@ -141,6 +143,8 @@ class Authorizer:
             while len(self._verdicts) > MAX_REMEMBERED:
                 self._verdicts.popitem(last=False)
             return verdict
+        finally:
+            self._turn.release()
 
     def _known(self, key: tuple[ProcessSession, str]) -> Verdict | None:
         verdict, until = self._verdicts.get(key, (None, 0.0))

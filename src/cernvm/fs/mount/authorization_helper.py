@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import signal
 import stat
 import subprocess
 import threading
@@ -103,7 +104,7 @@ class Helper:
                 told = error if isinstance(error, CvmError) else UnavailableError(str(error))
                 question.answer.set_exception(told)
         if self._process is not None:
-            with suppress(OSError):
+            with suppress(OSError, subprocess.TimeoutExpired):
                 os.write(self._stdin, format_quit(self._repository))
                 self._process.wait(FAREWELL_S)
         self._end()
@@ -182,7 +183,9 @@ class Helper:
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
+        if process.returncode is None:  # else its number may be somebody else's by now
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):
