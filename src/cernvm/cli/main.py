@@ -43,6 +43,10 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         "exec": ("cernvm.cli.exec:exec_", "Run a command that sees repositories, without root."),
         "cache": ("cernvm.cli.cache:cache", "See, check and clean the cache; keep things in it."),
         "why": ("cernvm.cli.why:why", "Explain where a path comes from and why it fails."),
+        "bugreport": (
+            "cernvm.cli.bugreport:bugreport",
+            "Collect all that is known of this machine's mounts.",
+        ),
         "config": ("cernvm.cli.config:config", "Read the configuration of clients in /etc/cvmfs."),
         "talk": ("cernvm.cli.talk:talk", "Say the original's commands to a mount."),
         "metrics": ("cernvm.cli.metrics:metrics", "Print or serve the counters of all mounts."),

@@ -33,6 +33,7 @@ from cernvm.fs.mount.record import (
     socket_path,
 )
 from cernvm.fs.mount.settings import MountSettings
+from cernvm.fs.mount.stacks import enable_dump
 from cernvm.fs.mount.succession import Belongings, Estate, take_up
 from cernvm.fs.mount.talk_server import inspection_answers, talk_server
 from cernvm.fs.mount.view_operations import ViewOperations
@@ -174,6 +175,7 @@ class Service:
             stack.callback(self._follower.stop)
             stack.callback(self._watch.stop)
             stack.enter_context(talk_server(inspection))
+            enable_dump()
             _spare_the_collector()
             if heritage:
                 self._session.resume(heritage, ready=started)

@@ -17,12 +17,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cernvm.core.config import plain
 from cernvm.core.errors import CvmError, ExistsError, NotFoundError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
 from cernvm.fs.mount.control import Answers, Question
 from cernvm.fs.mount.inspection import Inspection
 from cernvm.fs.mount.metrics import metric_values
+from cernvm.fs.mount.stacks import stacks
 from cernvm.fs.mount.talk import answer_or_error
 from cernvm.fs.mount.talk_client import say, short_name
 
@@ -71,7 +73,13 @@ def inspection_answers(mount: Inspection) -> Answers:
     def metrics(_question: Question) -> Mapping[str, Any]:
         return {"repository": mount.record.repository, "values": metric_values(mount)}
 
-    return {"talk": talk, "metrics": metrics}
+    def settings(_question: Question) -> Mapping[str, Any]:
+        return {"settings": plain(mount.settings)}
+
+    def stack(_question: Question) -> Mapping[str, Any]:
+        return {"stacks": stacks()}
+
+    return {"talk": talk, "metrics": metrics, "settings": settings, "stacks": stack}
 
 
 def default_socket(run: Path, repository: str) -> Path:

@@ -9,6 +9,9 @@ from cernvm.fs.format.compress import Compression, Inflater, inflate
 from cernvm.net import Sink
 
 SMALL_BYTES = 256 << 10  # of content: up to this it is held in memory whole
+MOST_DAMAGED_BYTES = (
+    1 << 20
+)  # of what cannot be inflated: a host that goes on without an end must not take our time
 
 
 class VerifiedDraft(Sink[Content]):
@@ -25,10 +28,14 @@ class VerifiedDraft(Sink[Content]):
         self._inflater = Inflater(key.compression, limit_bytes=limit_bytes)
         self._written_bytes = 0
         self._damage: ObjectFormatError | None = None
+        self._damaged_bytes = 0
 
     def write(self, data: bytes, /) -> None:
         self._hasher.update(data)
         if self._damage is not None:
+            self._damaged_bytes += len(data)
+            if self._damaged_bytes > MOST_DAMAGED_BYTES:
+                raise ObjectFormatError(self._damage.reason, where=self._path)
             return
         try:
             for piece in self._inflater.feed(data):
