@@ -28,7 +28,7 @@ from cernvm.net.wire import EndedError, Wire
 LEAST_PACE_BYTES_PER_S = 1 << 20
 MAX_AT_ONCE = 3  # conversations with one peer, one less than it allows us
 _WAITING_SHARE = 0.6  # of the head start, that a peer may wait for what is on its way to it
-_BATCH_HEAD_STARTS = 4
+MANY_HEAD_STARTS = 4  # what many objects together may wait for
 
 log = logging.getLogger(__name__)
 
@@ -199,15 +199,18 @@ class Asker:
             )
         )
         if not is_single:
-            deadline = Deadline.after(_BATCH_HEAD_STARTS * self.head_start_s)
+            deadline = Deadline.after(MANY_HEAD_STARTS * self.head_start_s)
         for request, told in zip(requests, tolds, strict=True):
             wire.watch.begin(deadline)
-            blame = self._hear(wire, request, told)
+            blame = self._hear(wire, request, told, None if is_single else deadline)
             if blame is not None:
                 return blame
         return None
 
-    def _hear(self, wire: Wire, request: Request, told: Told) -> Blame | None:
+    def _hear(
+        self, wire: Wire, request: Request, told: Told, deadline: Deadline | None
+    ) -> Blame | None:
+        """One answer; its body gets the time of a fair pace, and what is left until `deadline` or a head start more."""
         head = wire.receive_head()
         if head.length_bytes is None:
             raise FormatError("a peer says how long its answer is")
@@ -215,7 +218,8 @@ class Asker:
             if head.length_bytes > min(request.limit_bytes, MAX_OBJECT_BYTES):
                 return Blame.FAILED
             pace = max(self._pace() / 2, LEAST_PACE_BYTES_PER_S)
-            wire.watch.begin(Deadline.after(self.head_start_s + head.length_bytes / pace))
+            spare_s = self.head_start_s if deadline is None else deadline.remaining_s
+            wire.watch.begin(Deadline.after(spare_s + head.length_bytes / pace))
             stored = b"".join(wire.body(head))
             if not is_right(request.path, stored):
                 return Blame.LIED

@@ -9,7 +9,7 @@ from typing import TypeVar
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, FormatError, TrustError
 from cernvm.fs.format.objects import parse_object_path
-from cernvm.fs.peers.asking import Asker, Request, Told
+from cernvm.fs.peers.asking import MANY_HEAD_STARTS, Asker, Request, Told
 from cernvm.fs.peers.counts import Counter
 from cernvm.fs.peers.depot import MAX_OBJECT_BYTES
 from cernvm.fs.peers.neighbours import Neighbours
@@ -134,21 +134,24 @@ class PeerFetcher:
     def _of_peers(
         self, requests: Sequence[Request], peers: Sequence[Peer], deadline: Deadline
     ) -> dict[str, bytes]:
-        head_start = Deadline.after(min(self._asker.head_start_s, deadline.remaining_s))
+        is_single = len(requests) == 1
+        head_start_s = self._asker.head_start_s
+        all_s = head_start_s if is_single else MANY_HEAD_STARTS * head_start_s
+        until = Deadline.after(min(all_s, deadline.remaining_s))
         found: dict[str, bytes] = {}
         to_ask = {request.path: self._order(request.path, peers) for request in requests}
         for _ in range(MAX_ASKED):
             rounds: dict[Peer, list[Request]] = {}
             for request in requests:
                 if request.path not in found and to_ask[request.path]:
-                    peer = to_ask[request.path].pop(0)
-                    rounds.setdefault(peer, []).append(request)
+                    rounds.setdefault(to_ask[request.path].pop(0), []).append(request)
             for peer, asked in rounds.items():
                 for first in range(0, len(asked), MANY):
-                    if len(requests) == 1 and head_start.has_passed:
+                    if until.has_passed:
                         return found
                     batch = asked[first : first + MANY]
-                    tolds = self._asker.ask(peer, batch, _part_of(head_start, self._asker))
+                    begin = until if is_single else Deadline.after(head_start_s)
+                    tolds = self._asker.ask(peer, batch, begin)
                     for request, told in zip(batch, tolds, strict=True):
                         _note(request.path, told, peers, found, to_ask[request.path])
         return found
@@ -217,12 +220,6 @@ def _is_object(path: str) -> bool:
     except FormatError:
         return False
     return True
-
-
-def _part_of(head_start: Deadline, asker: Asker) -> Deadline:
-    """What is left of it; many objects may take it once for each time that they are asked for together."""
-    left_s = head_start.remaining_s
-    return head_start if left_s else Deadline.after(asker.head_start_s)
 
 
 def _note(
