@@ -12,6 +12,7 @@ from attack.fs_reader.forge import (
     directory,
     entry,
     honest,
+    row_of,
 )
 from cernvm.core.errors import (
     CatalogFormatError,
@@ -266,3 +267,47 @@ def test_a_row_filed_under_a_directory_that_is_a_file_is_not_found():
 
     with pytest.raises(NotFoundError):
         client.inode(client.mount(), b"/file/below")
+
+
+NO_KEY = (
+    "CREATE TABLE twin AS SELECT * FROM catalog",
+    "DROP TABLE catalog",
+    "ALTER TABLE twin RENAME TO catalog",
+)
+
+
+@pytest.mark.parametrize("count", [2, 9000])
+def test_two_rows_for_one_path_are_no_directory(count):
+    """Only a table without its primary key can hold them; long directories are listed in another way."""
+    forge = Forge()
+    entries = {b"/f%d" % n: forge.file(b"f%d" % n, b"one") for n in range(count)}
+    again = forge.file(b"f1", b"another")
+    spoil = [*NO_KEY, (rows.INSERT_ENTRY, row_of(b"/f1", again))]
+    client = Client(forge.publish(CatalogMaker(entries=entries, spoil=spoil)).documents)
+    view = client.mount()
+
+    with pytest.raises(CatalogFormatError, match="twice"):
+        client.names(view)
+
+
+def test_two_rows_for_one_stretch_of_a_file_are_refused():
+    forge = Forge()
+    digest = forge.store(b"abcd", ObjectKind.PARTIAL)
+    flags = EntryFlag.FILE | EntryFlag.CHUNKED
+    other = forge.store(b"wxyz", ObjectKind.PARTIAL)
+    first, second = rows.path_key(b"/f")
+    spoil = [
+        "CREATE TABLE twin AS SELECT * FROM chunks",
+        "DROP TABLE chunks",
+        "ALTER TABLE twin RENAME TO chunks",
+        ("INSERT INTO chunks VALUES (?, ?, 0, 4, ?)", (first, second, other.raw)),
+    ]
+    maker = CatalogMaker(
+        entries={b"/f": entry(b"f", size=4, flags=flags)},
+        chunks=[(b"/f", 0, 4, digest)],
+        spoil=spoil,
+    )
+    client = Client(forge.publish(maker).documents)
+
+    with pytest.raises(CatalogFormatError, match="join"):
+        client.read(client.mount(), b"/f")

@@ -123,7 +123,10 @@ class Catalog:
             inside = self._inside(path)
             found = self._select(self._children_sql, rows.path_key(inside))
             start = inside + b"/"
-            return [self._child(row, start) for row in found]
+            entries = [self._child(row, start) for row in found]
+            if len({entry.name for entry in entries}) != len(entries):
+                raise CatalogFormatError("lists a name twice", where=repr(path[-80:]))
+            return entries
 
     def child_places(self, path: bytes) -> Iterator[tuple[int, int]]:
         """Of each entry of a directory the first half of its key, and its row, in no order; others go on meanwhile."""

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.entry import Entry
 from cernvm.fs.reader import Catalog
@@ -100,6 +101,8 @@ class LongListing:
         order = sorted(range(len(rows)), key=offsets.__getitem__)
         self._offsets = array("q", (offsets[place] for place in order))
         self._rows = array("q", (rows[place] for place in order))
+        if any(map(int.__eq__, self._offsets, self._offsets[1:])):
+            raise CatalogFormatError("lists a name twice", where=repr(path[-80:]))
 
     def after(self, offset: int) -> Sequence[ListedName]:
         page = [dot for dot in self._dots if dot.offset > offset]
