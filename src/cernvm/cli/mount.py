@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import socket
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,21 +27,21 @@ from cernvm.fs.mount import (
     LiveMount,
     MountRecord,
     MountSettings,
+    Report,
+    Started,
     ask,
     mount_repository,
     recorded_mounts,
-    report_error,
-    report_ready,
     resolve_point,
     start_in_background,
     take_over,
     unmount,
 )
 from cernvm.fs.mount.systemd_unit import systemd_unit
+from cernvm.fs.peers.settings import PeerSettings
 
 _RUN_CVM = "from cernvm.cli.main import main; main()"
 _LISTING_DEADLINE_S = 1.0
-_STARTED_AT_ONCE = 8
 
 
 @click.command(
@@ -62,13 +63,27 @@ _STARTED_AT_ONCE = 8
     type=click.Choice(OPENINGS),
     help="How the kernel opens files.  [default: auto]",
 )
+@click.option(
+    "--peers",
+    default="",
+    metavar="off|zeroconf|LIST",
+    help="Clients nearby to exchange objects with: ADDRESS,ADDRESS or found.  [default: off]",
+)
+@click.option(
+    "--peers-listen",
+    default="",
+    metavar="ADDRESS[:PORT]",
+    help="Where peers are answered.  [default: our own address of LIST]",
+)
+@click.option(
+    "--peers-secret", type=FOLDER, metavar="FILE", help="What proves a peer to be one of ours."
+)
 @click.option("--foreground", is_flag=True, help="Serve in this process, until Ctrl-C.")
 @click.option(
     "--holder/--no-holder", "is_held", default=True, help="Outlive the process that serves."
 )
 @click.option("--systemd-unit", "as_unit", is_flag=True, help="Print a unit that does all this.")
 @click.option("--resend/--no-resend", "resends", default=True, hidden=True)
-@click.option("--ready-fd", type=int, hidden=True)
 @click.option("--take-over", "taking_over", is_flag=True, hidden=True)
 @json_option
 @click.pass_obj
@@ -81,11 +96,13 @@ def mount(
     wanted: Wanted,
     reader_deadline_s: float | None,
     opening: str | None,
+    peers: str,
+    peers_listen: str,
+    peers_secret: Path | None,
     foreground: bool,
     is_held: bool,
     as_unit: bool,
     resends: bool,
-    ready_fd: int | None,
     taking_over: bool,
     as_json: bool,
 ) -> None:
@@ -94,9 +111,6 @@ def mount(
     Returns when the mount answers. Without MOUNTPOINT it is /cvmfs/NAME. Servers and keys are those that are named
     here, else those of a repository made here (while cvm repo serve runs), else those of /etc/cvmfs.
     """
-    if ready_fd is not None:
-        _serve_detached(ready_fd, edge)
-        return
     if taking_over:
         _take_over(edge)
         return
@@ -109,6 +123,10 @@ def mount(
             given["resend"] = False
         return replace(
             settings,
+            client=replace(
+                settings.client,
+                peers=_with_peers(settings.client.peers, peers, peers_listen, peers_secret),
+            ),
             kernel=replace(settings.kernel, **given),
             is_held=is_held,
         )
@@ -128,7 +146,7 @@ def mount(
         if foreground:
             mount_repository(settings, ready=lambda live: _tell(_row(live), as_json=as_json))
         else:
-            _tell(_start(settings, edge), as_json=as_json)
+            _tell(_start(settings, edge).hear(), as_json=as_json)
 
 
 @click.command(epilog="Example: cvm umount /mnt/sft")
@@ -154,30 +172,52 @@ def umount(edge: Edge, *, mountpoint: Path | None, is_all: bool, force: bool) ->
         raise failed
 
 
+def _with_peers(
+    settings: PeerSettings, peers: str, listen: str, secret: Path | None
+) -> PeerSettings:
+    """The settings with what was said; a list of addresses is a way of its own to find peers."""
+    if peers in ("off", "zeroconf"):
+        settings = replace(settings, mode=peers)
+    elif peers:
+        settings = replace(settings, mode="list", addresses=tuple(filter(None, peers.split(","))))
+    return replace(
+        settings,
+        listen=listen or settings.listen,
+        secret=settings.secret if secret is None else secret.absolute(),
+    )
+
+
 def _mount_all(edge: Edge, settings_of: Callable[[str], MountSettings], *, as_json: bool) -> None:
     """Mount every configured repository that is not; one that fails keeps no other from being mounted."""
     from cernvm.fs.parameters import configured_names  # noqa: PLC0415  # not for a single mount
-
-    live = {record.point for record in recorded_mounts(edge.home.run) if record.process.is_alive}
-
-    def mount_one(name: str) -> dict[str, Any]:
-        try:
-            settings = settings_of(name)
-            if settings.point in live:
-                return {"repository": name, "mountpoint": str(settings.point), "state": "mounted"}
-            _make_point(settings.point)
-            return {**_start(settings, edge), "state": "mounted"}
-        except CvmError as error:
-            return {"repository": name, "state": error.what, "error": error}
 
     names = configured_names(environment=os.environ)
     if not names:
         raise NotFoundError(
             "repository listed in", "/etc/cvmfs", advice="set CVMFS_REPOSITORIES there"
         )
-    with ThreadPoolExecutor(_STARTED_AT_ONCE) as pool:
-        rows = list(pool.map(mount_one, names))
-    errors = [row.pop("error") for row in rows if "error" in row]
+    live = {record.point for record in recorded_mounts(edge.home.run) if record.process.is_alive}
+    errors = []
+
+    def begin(name: str) -> Callable[[], dict[str, Any]]:
+        settings = settings_of(name)
+        if settings.point in live:
+            return lambda: {"repository": name, "mountpoint": str(settings.point)}
+        _make_point(settings.point)
+        return _start(settings, edge).hear
+
+    def tried(name: str, step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except CvmError as error:
+            errors.append(error)
+            return {"repository": name, "state": error.what}
+
+    begun = [(name, tried(name, functools.partial(begin, name))) for name in names]
+    rows = [
+        {"state": "mounted", **(tried(name, step) if callable(step) else step)}
+        for name, step in begun
+    ]
     columns = ("repository", "mountpoint", "revision", "state")
     print_rows(rows, columns=columns, as_json=as_json, headers=edge.headers)
     if errors:
@@ -207,14 +247,17 @@ def _unit(edge: Edge, name: str | None, point: Path | None) -> str:
     ).rstrip()
 
 
-def _start(settings: MountSettings, edge: Edge) -> dict[str, Any]:
-    """Run this very command again, as a process of its own that serves."""
-    return start_in_background(
-        serving_command(edge),
-        settings=settings.to_json(),
-        log=edge.home.log / f"mount-{settings.repository}.log",
-        environment={"MALLOC_ARENA_MAX": "2", **os.environ, "CVM_HOME": str(edge.home.path)},
-    )
+def _start(settings: MountSettings, edge: Edge) -> Started:
+    def serve(report: Report) -> None:
+        os.environ["CVM_HOME"] = str(edge.home.path)  # for those who serve after it
+        mount_repository(
+            settings,
+            ready=lambda live: report.ready(_row(live)),
+            successor=serving_command(edge, "--take-over"),
+        )
+
+    log_file = edge.home.log / f"mount-{settings.repository}.log"
+    return start_in_background(serve, log_file, level=_level(edge))
 
 
 def serving_command(edge: Edge, *words: str) -> list[str]:
@@ -223,29 +266,17 @@ def serving_command(edge: Edge, *words: str) -> list[str]:
     return [sys.executable, "-P", "-c", _RUN_CVM, level, "mount", *words]
 
 
+def _level(edge: Edge) -> int:
+    return logging.DEBUG if edge.debug else logging.INFO
+
+
 def _take_over(edge: Edge) -> None:
     """Serve where another process did; the standard input is the channel to the holder."""
-    log.configure(level=10 if edge.debug else 20, as_json=True)
+    log.configure(level=_level(edge), as_json=True)
     with socket.socket(fileno=os.dup(0)) as channel, open(os.devnull, "rb") as null:
         os.set_inheritable(channel.fileno(), False)
         os.dup2(null.fileno(), 0)
         take_over(channel, successor=serving_command(edge, "--take-over"))
-
-
-def _serve_detached(ready_fd: int, edge: Edge) -> None:
-    """Serve what the standard input says: the other half of `_start`."""
-    os.set_inheritable(ready_fd, False)
-    log.configure(level=10 if edge.debug else 20, as_json=True)
-    try:
-        settings = MountSettings.from_json(sys.stdin.read())
-        mount_repository(
-            settings,
-            ready=lambda live: report_ready(ready_fd, _row(live)),
-            successor=serving_command(edge, "--take-over"),
-        )
-    except CvmError as error:
-        report_error(ready_fd, error)
-        raise
 
 
 def _row(live: LiveMount) -> dict[str, Any]:

@@ -9,7 +9,7 @@ answers what `ask` asks, also about a path (`explanation.py`). `background.py` s
 `ending.py` ends one, dead or alive.
 """
 
-from cernvm.fs.mount.background import report_error, report_ready, start_in_background
+from cernvm.fs.mount.background import Report, Started, start_in_background
 from cernvm.fs.mount.control import ask
 from cernvm.fs.mount.ending import unmount
 from cernvm.fs.mount.errno_of import ERRNOS, errno_of
@@ -25,14 +25,14 @@ __all__ = [
     "MountRecord",
     "MountSettings",
     "Place",
+    "Report",
+    "Started",
     "ask",
     "errno_of",
     "find_place",
     "mount_repository",
     "recorded_mount",
     "recorded_mounts",
-    "report_error",
-    "report_ready",
     "resolve_point",
     "start_in_background",
     "take_over",

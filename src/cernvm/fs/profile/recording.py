@@ -26,7 +26,7 @@ from cernvm.core.log import fields
 from cernvm.fs.cache import CacheSettings
 from cernvm.fs.client import ClientSettings
 from cernvm.fs.format.reads import MAX_RECORD_BYTES, FirstRead, parse_reads
-from cernvm.fs.mount.background import report_error, revived
+from cernvm.fs.mount.background import Report, revived
 from cernvm.fs.mount.companion import serve_beside
 from cernvm.fs.mount.private import enter_private_namespace, show_folders
 from cernvm.fs.mount.settings import MountSettings
@@ -107,7 +107,7 @@ def _become(mounts: list[MountSettings], command: list[str], logs: Path, channel
             signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)  # noqa: S606  # this is what was asked for
     except CvmError as error:
-        report_error(channel, error)
+        Report(channel).failed(error)
         os._exit(1)
     except OSError as error:
         sys.stderr.write(f"cvm: {command[0]}: {error.strerror}\n")
