@@ -302,11 +302,16 @@ def _copied(
 
 
 def _walk(files: Files, path: bytes, depth: int | None) -> Iterator[tuple[bytes, Attributes]]:
-    for item in files.listing(path):
-        child = path.rstrip(b"/") + b"/" + item.name
+    levels = [(path.rstrip(b"/"), iter(files.listing(path)))]
+    while levels:
+        above, items = levels[-1]
+        if (item := next(items, None)) is None:
+            levels.pop()
+            continue
+        child = above + b"/" + item.name
         yield child, item.attributes
-        if stat.S_ISDIR(item.attributes.mode) and depth != 1:
-            yield from _walk(files, child, None if depth is None else depth - 1)
+        if stat.S_ISDIR(item.attributes.mode) and len(levels) != depth:
+            levels.append((child, iter(files.listing(child))))
 
 
 def _branches(files: Files, path: bytes, indent: str, depth: int) -> Iterator[str]:
@@ -325,7 +330,6 @@ def _row(files: Files, path: bytes, *, shown: bytes | None = None) -> dict[str, 
     attributes = files.attributes(path, follow=False)
     is_link = stat.S_ISLNK(attributes.mode)
     target = _text(files.target(path)) if is_link else ""
-    moment = datetime.fromtimestamp(attributes.mtime_ns // 10**9, UTC)
     name = _text(path if shown is None else shown)
     return {
         "path": _text(path),
@@ -334,10 +338,17 @@ def _row(files: Files, path: bytes, *, shown: bytes | None = None) -> dict[str, 
         "uid": attributes.uid,
         "gid": attributes.gid,
         "size": attributes.size_bytes,
-        "mtime": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "mtime": _moment(attributes.mtime_ns // 10**9),
         "target": target,
         "shown": f"{name} -> {target}" if is_link else name,
     }
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):  # beyond the calendar, each in its own way
+        return str(seconds)
 
 
 def _text(raw: bytes) -> str:

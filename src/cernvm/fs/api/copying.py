@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -46,7 +47,7 @@ def copy_out(files: Files, path: bytes, place: Path, *, recursive: bool) -> Iter
     attributes = files.attributes(path)
     path = files.resolved(path)
     if not stat.S_ISDIR(attributes.mode):
-        yield _copy_file(files, path, attributes, place)
+        yield _copy_file(files, threading.Event(), path, attributes, place)
         return
     if not recursive:
         shown = path.decode("utf-8", "replace")
@@ -54,12 +55,13 @@ def copy_out(files: Files, path: bytes, place: Path, *, recursive: bool) -> Iter
     with ThreadPoolExecutor(THREADS, thread_name_prefix="copy") as pool:
         waiting: deque[Future[Copied]] = deque()
         folders: list[tuple[Path, Attributes]] = []
+        is_over = threading.Event()
         try:
             for job in _walk(files, path, attributes, place, folders):
                 if isinstance(job, Copied):
                     yield job
                     continue
-                waiting.append(pool.submit(_copy_file, files, *job))
+                waiting.append(pool.submit(_copy_file, files, is_over, *job))
                 while waiting and (waiting[0].done() or len(waiting) >= _MAX_WAITING):
                     yield waiting.popleft().result()
             while waiting:
@@ -67,6 +69,7 @@ def copy_out(files: Files, path: bytes, place: Path, *, recursive: bool) -> Iter
             for folder, whose in reversed(folders):
                 _dress(folder, whose)
         finally:
+            is_over.set()
             for future in waiting:
                 future.cancel()
 
@@ -82,19 +85,23 @@ def _walk(
 
     `folders` takes the directories, which get their times when nothing is written into them any more.
     """
-    _make_folder(place)
-    folders.append((place, attributes))
-    yield Copied(path, place, 0)
-    for listed in files.listing(path):
-        child, target = path.rstrip(b"/") + b"/" + listed.name, place / os.fsdecode(listed.name)
-        mode = listed.attributes.mode
-        if stat.S_ISDIR(mode):
-            yield from _walk(files, child, listed.attributes, target, folders)
-        elif stat.S_ISLNK(mode):
-            _make_link(target, files.target(child), listed.attributes)
-            yield Copied(child, target, 0)
-        elif stat.S_ISREG(mode):
-            yield child, listed.attributes, target
+    waiting = [(path, attributes, place)]
+    while waiting:
+        folder, attributes, place = waiting.pop()
+        _make_folder(place)
+        folders.append((place, attributes))
+        yield Copied(folder, place, 0)
+        for listed in files.listing(folder):
+            child = folder.rstrip(b"/") + b"/" + listed.name
+            target = place / os.fsdecode(listed.name)
+            mode = listed.attributes.mode
+            if stat.S_ISDIR(mode):
+                waiting.append((child, listed.attributes, target))
+            elif stat.S_ISLNK(mode):
+                _make_link(target, files.target(child), listed.attributes)
+                yield Copied(child, target, 0)
+            elif stat.S_ISREG(mode):
+                yield child, listed.attributes, target
 
 
 def _make_folder(place: Path) -> None:
@@ -120,13 +127,17 @@ def _make_link(place: Path, target: bytes, attributes: Attributes) -> None:
         raise _refused(place, error) from error
 
 
-def _copy_file(files: Files, path: bytes, attributes: Attributes, place: Path) -> Copied:
+def _copy_file(
+    files: Files, is_over: threading.Event, path: bytes, attributes: Attributes, place: Path
+) -> Copied:
     temporary = _temporary(place)
     source = files.open(path)
     try:
         with temporary.open("xb") as output:
             offset = 0
             while data := source.read(offset, _PART_BYTES):
+                if is_over.is_set():
+                    raise CancelledError
                 output.write(data)
                 offset += len(data)
         _dress(temporary, attributes)

@@ -97,10 +97,9 @@ class Files:
     def open(self, path: AnyPath) -> OpenFile:
         """A regular file's content, which stays that of now whatever revision follows; to be closed."""
         with self._found(path, follow=True) as steps:
-            step = self._of_kind(steps, is_folder=False)
-            # one reference more, which is the open file's; a file is never the root
-            again = self._look_up(steps[-2].inode, step.name)
-        return OpenFile(self.view, again, self._wait_s)
+            self._of_kind(steps, is_folder=False)
+            step = steps.pop()  # its reference is the open file's
+        return OpenFile(self.view, step.attributes, self._wait_s)
 
     @contextmanager
     def _found(self, path: AnyPath, *, follow: bool) -> Iterator[list[_Step]]:

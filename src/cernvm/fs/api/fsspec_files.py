@@ -188,11 +188,13 @@ class CvmfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         if not name:
             raise FileNotFoundError(2, "name a repository: cvmfs://REPOSITORY/PATH", path)
         mine = self._repositories()
-        with as_os_errors(path), mine.lock:
-            repository = mine.by_name.get(name)
-            if repository is None:
-                repository = open_repository(name, pin=self._pin, **self._where)
-                mine.by_name[name] = repository
+        repository = mine.by_name.get(name)
+        if repository is None:
+            with as_os_errors(path), mine.turn_of(name):
+                repository = mine.by_name.get(name)
+                if repository is None:
+                    repository = open_repository(name, pin=self._pin, **self._where)
+                    mine.by_name[name] = repository
         return repository.files, b"/" + os.fsencode(inside)
 
     def _repositories(self) -> _Opened:
@@ -238,4 +240,10 @@ class _Opened:
         self.process = process
         self.by_name: dict[str, OpenRepository] = {}
         self.lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         self._parents = parents
+
+    def turn_of(self, name: str) -> threading.Lock:
+        """Held while a repository is opened: once, and without keeping anybody from the others."""
+        with self.lock:
+            return self._turns.setdefault(name, threading.Lock())

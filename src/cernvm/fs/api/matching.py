@@ -37,10 +37,12 @@ def _select(files: Files, top: PurePosixPath, parts: tuple[str, ...]) -> Iterato
         return
     first, rest = parts[0], parts[1:]
     if first == "**":
-        yield from _select(files, top, rest)
-        for child, attributes in _children(files, top):
-            if stat.S_ISDIR(attributes.mode):
-                yield from _select(files, child, parts)
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            yield from _select(files, folder, rest)
+            below = [path for path, found in _children(files, folder) if stat.S_ISDIR(found.mode)]
+            waiting += reversed(below)
     elif not _MAGIC.intersection(first):
         if _is_there(files, top / first, is_folder=bool(rest)):
             yield from _select(files, top / first, rest)

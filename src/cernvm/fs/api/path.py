@@ -152,13 +152,15 @@ class RepositoryPath:
 
     def walk(self) -> Iterator[tuple[RepositoryPath, list[str], list[str]]]:
         """As `os.walk` from the top: each directory, its directories, its other names; links are not followed."""
-        found = self._scan()
-        folders = [path for path, attributes in found if stat.S_ISDIR(attributes.mode)]
-        others = [path.name for path, attributes in found if not stat.S_ISDIR(attributes.mode)]
-        names = [folder.name for folder in folders]
-        yield self, names, others
-        for name in names:
-            yield from (self / name).walk()
+        waiting = [self]
+        while waiting:
+            top = waiting.pop()
+            folders: list[str] = []
+            others: list[str] = []
+            for path, attributes in top._scan():  # noqa: SLF001  # of another of us
+                (folders if stat.S_ISDIR(attributes.mode) else others).append(path.name)
+            yield top, folders, others
+            waiting += [top / name for name in reversed(folders)]
 
     def glob(self, pattern: str) -> Iterator[RepositoryPath]:
         """What matches below here; `**` stands for any number of directories, and goes through no link."""
