@@ -287,6 +287,7 @@ class Client:
         self.keys = [public(MASTER_KEY)] if keys is None else keys
         self.ahead = None
         self.external = None
+        self.pin = None
         self.blacklist = Blacklist
         self.repository = None
 
@@ -301,6 +302,7 @@ class Client:
             clock=self.clock,
             ahead=self.ahead,
             external=self.external,
+            pin=self.pin,
             blacklist=self.blacklist,
             deadline=self.deadline(seconds),
         )

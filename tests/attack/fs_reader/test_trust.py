@@ -5,22 +5,28 @@ from datetime import timedelta
 import pytest
 
 from attack.fs_reader.forge import (
+    HOST,
     MASTER_KEY,
     NAME,
     NOW,
+    SHA1,
+    SIGNING_KEY,
     STRANGER_KEY,
     CatalogMaker,
     Client,
     Forge,
+    certificate_of,
     honest,
     letter,
 )
 from cernvm.core.errors import ExpiredError, HostError, RollbackError, SignatureError
 from cernvm.fs.cache import Breadcrumb, MemoryCache
+from cernvm.fs.format.blacklist import Blacklist
 from cernvm.fs.format.letter import parse_letter
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH
-from cernvm.fs.format.signature import public_key_of
+from cernvm.fs.format.signature import CryptographyVerifier, public_key_of
 from cernvm.fs.format.trust import open_manifest
+from cernvm.fs.reader import Pin
 from cernvm.net import Fault
 
 
@@ -55,6 +61,45 @@ def test_an_honest_second_host_makes_up_for_a_broken_link(link):
     client = Client(revision(1, **BROKEN_LINKS[link]), revision(1))
 
     assert client.read(client.mount(), b"/file") == b"revision 1"
+
+
+def blacklisting(key):
+    der = CryptographyVerifier().read_certificate(certificate_of(key, NAME)).der
+    return lambda: Blacklist(frozenset({SHA1.digest(der)}))
+
+
+def test_a_blacklisted_certificate_is_refused_although_the_whitelist_has_it():
+    client = Client(revision(1))
+    client.blacklist = blacklisting(SIGNING_KEY)
+
+    with pytest.raises(SignatureError, match="blacklisted"):
+        client.mount()
+
+
+def test_another_blacklisted_certificate_is_no_hindrance():
+    client = Client(revision(1))
+    client.blacklist = blacklisting(STRANGER_KEY)
+
+    assert client.read(client.mount(), b"/file") == b"revision 1"
+
+
+@pytest.mark.parametrize("how", ["pinned", "offline", "mounted"])
+def test_a_blacklisted_revision_is_refused_however_it_is_come_by(how):
+    client = Client(revision(1))
+    lowest = {}
+    client.blacklist = lambda: Blacklist(lowest_revisions=lowest)
+    view = client.mount()
+    lowest[NAME] = 2
+    if how == "mounted":
+        view.reload(client.deadline())
+        assert "blacklisted" in str(client.repository.refusal)
+        return
+    if how == "pinned":
+        client.pin = Pin(root_catalog=str(client.repository.revision.root_catalog))
+    else:
+        client.exchange.faults[HOST, ""] = Fault.REFUSED
+    with pytest.raises(RollbackError, match="blacklisted"):
+        client.mount()
 
 
 def test_an_expired_whitelist_is_refused():
