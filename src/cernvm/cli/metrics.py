@@ -15,13 +15,15 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
-from cernvm.core.errors import AddressInUseError, CvmError, InvalidInputError
+from cernvm.core.errors import AddressInUseError, CvmError, DeniedError, InvalidInputError
 from cernvm.fs.mount import MountRecord, ask, recorded_mounts
 from cernvm.fs.mount.metrics import CONTENT_TYPE, format_metrics
+from cernvm.fs.mount.talk_client import short_name
 
 _DEADLINE_S = 1.0
 _REQUEST_DEADLINE_S = 5.0
 _AT_ONCE = 8
+_MAX_CONNECTIONS = 64
 _MAX_MOUNTS = 512
 
 
@@ -117,31 +119,70 @@ def _serve(run: Path, address: str) -> NoReturn:
     raise AssertionError
 
 
-class _UnixServer(http.server.ThreadingHTTPServer):
+class _Server(http.server.ThreadingHTTPServer):
+    """Answers so many connections at once; those beyond are closed."""
+
+    def __init__(self, address: Any, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+
+class _UnixServer(_Server):
     address_family = socket.AF_UNIX
 
     def server_bind(self) -> None:
         path = Path(str(self.server_address))
         if path.is_symlink() or (path.exists() and not path.is_socket()):
             raise InvalidInputError(f"{path} exists and is no socket")
-        path.unlink(missing_ok=True)
-        os.fchmod(self.socket.fileno(), 0o660)
-        self.socket.bind(str(path))
+        with short_name(path) as name:
+            if _has_listener(name):
+                raise AddressInUseError(str(path), advice="name another path, or end that one")
+            path.unlink(missing_ok=True)
+            os.fchmod(self.socket.fileno(), 0o660)
+            self.socket.bind(name)
         self.server_name, self.server_port = str(path), 0
+
+
+def _has_listener(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(_DEADLINE_S)
+        try:
+            channel.connect(name)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
 
 def _bound(
     address: str, handler: type[http.server.BaseHTTPRequestHandler]
 ) -> http.server.ThreadingHTTPServer:
     if "/" in address:
-        return _UnixServer(address, handler)  # type: ignore[arg-type]
+        try:
+            return _UnixServer(Path(address).absolute().as_posix(), handler)
+        except OSError as error:
+            raise DeniedError(
+                f"{address} cannot be listened at: {error.strerror or error}"
+            ) from error
     host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost", "[::1]", "") or not port.isdecimal():
+    is_port = port.isdecimal() and int(port[:6]) < 65536
+    if host not in ("127.0.0.1", "localhost", "") or not is_port:
         raise InvalidInputError(
             f"{address!r} is no loopback address",
             advice="counters are for this machine: 127.0.0.1:9868, or a path for a unix socket",
         )
     try:
-        return http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), handler)
+        return _Server(("127.0.0.1", int(port)), handler)
     except OSError as error:
         raise AddressInUseError(address) from error

@@ -95,8 +95,20 @@ def test_a_scraper_is_answered_at_an_address_and_at_a_path(vectors, mount, servi
 
 
 def test_counters_are_for_this_machine_only(cvm):
-    refused = cvm("metrics", "--serve", "0.0.0.0:9868", check=False)
-    assert "no loopback address" in refused.stderr
+    for address in ("0.0.0.0:9868", "[::1]:9868", "127.0.0.1:99999"):
+        refused = cvm("metrics", "--serve", address, check=False)
+        assert "no loopback address" in refused.stderr
+
+
+def test_a_socket_where_somebody_listens_or_that_cannot_be_made_is_refused(cvm, serving, tmp_path):
+    path = tmp_path / ("long-" * 20) / "metrics.sock"
+    path.parent.mkdir()
+    serving(str(path))
+    taken = cvm("metrics", "--serve", str(path), check=False)
+    assert "listens" in taken.stderr
+    assert path.is_socket()
+    nowhere = cvm("metrics", "--serve", str(tmp_path / "none/metrics.sock"), check=False)
+    assert "none/metrics.sock cannot be listened at" in nowhere.stderr
 
 
 def test_twenty_silent_mounts_cost_a_scrape_one_second(home, cvm):
