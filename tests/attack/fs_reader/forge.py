@@ -191,6 +191,7 @@ class Forge:
         manifest_name=None,
         whitelist_name=None,
         alternative_paths=False,
+        history=None,
     ):
         """Sign a revision with this root catalog; the options break one link of the chain each."""
         certificate = certificate_of(certificate_key, self.name)
@@ -205,6 +206,7 @@ class Forge:
             certificate=self.store(certificate, ObjectKind.CERTIFICATE),
             published_at=published_at,
             alternative_paths=alternative_paths,
+            history=history,
         )
         self.documents[MANIFEST_PATH] = letter(
             format_manifest(manifest), lambda text: sign_sha1(signing_key, text)

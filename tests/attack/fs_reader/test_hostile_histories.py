@@ -5,8 +5,10 @@ import time
 
 import pytest
 
-from cernvm.core.errors import CatalogFormatError, CvmError
+from attack.fs_reader.forge import CatalogMaker, Client, Forge
+from cernvm.core.errors import CatalogFormatError, CvmError, FormatError, TrustError
 from cernvm.fs.format.history import CREATE
+from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.reader.history import read_tags
 
 ROOT = "d6747d09595c52d420faa9d5df4a599138b639a8"
@@ -90,6 +92,24 @@ def test_any_flipped_byte_gives_tags_or_an_error_of_ours(seeded):
             read_tags(Bytes(bytes(damaged)), where="history")
         except CvmError:
             pass
+
+
+def test_a_flipped_bit_of_the_stored_history_gives_no_tags(seeded):
+    forge = Forge()
+    stored = forge.store(history(tag()).pread(0, 1 << 20), ObjectKind.HISTORY)
+    documents = forge.publish(CatalogMaker(), history=stored).documents
+    (path,) = [path for path in documents if path.endswith("H")]
+    client = Client(documents)
+    client.mount()
+    assert len(client.repository.tags(client.deadline())) == 1
+    for _ in range(20):
+        data = bytearray(documents[path])
+        data[seeded.randrange(len(data))] ^= 1 << seeded.randrange(8)
+        client = Client({**documents, path: bytes(data)})
+        client.mount()
+
+        with pytest.raises((TrustError, FormatError)):
+            client.repository.tags(client.deadline())
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 4096, b"SQLite format 3\0" + b"\xff" * 4080])
