@@ -101,6 +101,23 @@ def test_every_link_of_the_documents_leads_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+ATTACKS = ROOT / "docs/reference/attacks.md"
+NAMED = re.findall(r"`(tests/\S+\.py)::(\w+)`", ATTACKS.read_text())
+
+
+@pytest.mark.parametrize(("file", "test"), NAMED)
+def test_the_test_of_every_attack_exists(file, test):
+    body = ast.parse((ROOT / file).read_text()).body
+    assert test in {node.name for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_file_of_attacks_on_the_file_system_is_in_the_table():
+    folders = [*(ROOT / "tests/attack").glob("fs_*"), ROOT / "tests/attack/net"]
+    files = {str(one.relative_to(ROOT)) for each in folders for one in each.glob("test_*.py")}
+    writing = {name for name in files if "/fs_publish/" in name}
+    assert files - writing <= {file for file, _ in NAMED}
+
+
 def test_no_module_has_a_name_that_says_nothing():
     empty = {"util", "utils", "helper", "helpers", "common", "misc", "base", "manager", "handler"}
 
