@@ -131,6 +131,14 @@ class Course:
         return self._roster.known.proxy_groups
 
     @property
+    def proxies(self) -> tuple[str, str]:
+        """The proxies and the fallback proxies, as `set_proxies` takes them."""
+        chain = self._roster.configured
+        groups = ["|".join(group) for group in chain.proxy_groups]
+        regular = len(groups) - chain.fallback_groups
+        return ";".join(groups[:regular]), ";".join(groups[regular:])
+
+    @property
     def turns(self) -> Turns:
         """Counts for whoever watches."""
         return self._turns

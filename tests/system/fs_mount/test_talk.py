@@ -85,6 +85,12 @@ def test_hosts_and_proxies_are_switched_and_set_by_hand(talk, vectors):
     assert talk("proxy info").startswith("Load-balance groups:\n[0] http://127.0.0.1:9")
     assert talk("proxy group switch") == "OK\n"
     assert talk("proxy info").endswith("Active proxy: DIRECT\n")
+    assert talk("proxy fallback http://127.0.0.1:8") == "OK\n"
+    groups = "[0] http://127.0.0.1:9\n[1] http://127.0.0.1:8\n"
+    assert talk("proxy info").startswith(f"Load-balance groups:\n{groups}")
+    assert talk("proxy set http://127.0.0.1:7") == "OK\n"
+    assert talk("proxy info").startswith(f"Load-balance groups:\n{groups.replace(':9', ':7')}")
+    assert "CVMFS_HTTP_PROXY=http://127.0.0.1:7\n" in talk("parameters")
     assert talk("max ttl set 5") == "OK\n"
     assert talk("max ttl info") == "5 minutes\n"
     assert talk("timeout info") == "Timeout with proxy: 5s\nTimeout without proxy: 10s\n"

@@ -191,12 +191,16 @@ def _switch_group(mount: Inspection, _: str) -> str:
 
 
 def _set_proxies(mount: Inspection, argument: str) -> str:
-    _chain(mount).course.set_proxies(argument, mount.settings.client.net.fallback_proxies)
+    course = _chain(mount).course
+    _, fallback = course.proxies
+    course.set_proxies(argument, fallback)
     return OK
 
 
 def _set_fallback(mount: Inspection, argument: str) -> str:
-    _chain(mount).course.set_proxies(mount.settings.client.net.proxies, argument)
+    course = _chain(mount).course
+    proxies, _ = course.proxies
+    course.set_proxies(proxies, argument)
     return OK
 
 
@@ -242,7 +246,7 @@ def effective(mount: Inspection) -> dict[str, str]:
         **client.view.variables,
         "CVMFS_FQRN": client.repository,
         "CVMFS_SERVER_URL": ";".join(mount.client.fetcher.hosts),
-        "CVMFS_HTTP_PROXY": client.net.proxies,
+        "CVMFS_HTTP_PROXY": _chain(mount).course.proxies[0],
         "CVMFS_PUBLIC_KEY": ":".join(map(str, client.reader.public_keys)),
         "CVMFS_CACHE_DIR": str(client.cache.folder),
         "CVMFS_QUOTA_LIMIT": str(quota_bytes // _MIB if quota_bytes >= 0 else -1),
