@@ -31,11 +31,14 @@ def outside(serve_documents):
 
 
 def test_external_files_are_read_where_they_lie(mount, point, repository, outside):
-    mount(repository, "--external-url", outside().url)
+    server = outside()
+    mount(repository, "--external-url", server.url)
 
     assert (point / "a b/whole").read_bytes() == WHOLE
     assert (point / "chunked").read_bytes() == FIRST + SECOND
     assert os.getxattr(point / "chunked", "user.external_file") == b"1"
+    url = f"{server.url}/a%20b/whole".encode()
+    assert os.getxattr(point / "a b/whole", "user.external_url") == url
 
 
 def test_of_several_external_servers_the_dead_one_is_passed_by(mount, point, repository, outside):

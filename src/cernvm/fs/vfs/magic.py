@@ -18,6 +18,7 @@ from cernvm.fs.format.statistics import Statistics
 from cernvm.fs.reader import Repository
 from cernvm.fs.vfs.inodes import Node
 from cernvm.fs.vfs.rehash import digest_of_cached
+from cernvm.net import url_path
 
 MAX_VALUE_BYTES = 64 * 1024
 PAGE_BYTES = 40_000
@@ -183,6 +184,12 @@ def _chunk_list(_: Repository, node: Node) -> str | None:
     return "\n".join(["hash,offset,size", *rows, ""])
 
 
+def _external_url(repository: Repository, node: Node) -> str | None:
+    if repository.external is None or not node.entry.is_external:
+        return None
+    return f"{repository.external.hosts[0]}/{url_path(node.path)}"
+
+
 def _target(_: Repository, node: Node) -> str | None:
     is_link = node.entry.kind is EntryKind.SYMLINK
     return node.entry.symlink.decode("utf-8", "surrogateescape") if is_link else None
@@ -240,6 +247,7 @@ ENTRY: dict[bytes, Value] = {
     b"user.compression": _of_file(lambda node: node.entry.compression.name.lower()),
     b"user.direct_io": _of_file(lambda node: str(int(node.entry.is_direct_io))),
     b"user.external_file": _of_file(lambda node: str(int(node.entry.is_external))),
+    b"user.external_url": _external_url,
     b"xfsroot.rawlink": _target,
 }
 """What tells about one file or link: never listed."""
