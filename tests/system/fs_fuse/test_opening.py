@@ -5,13 +5,16 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
 import pytest
 
-from cernvm.fs.fuse import KernelSettings, MemoryNode, MemoryTree
+from cernvm.fs.fuse import KernelSettings, MemoryNode, MemoryTree, OpenLedger, Session
 from conftest import missing
+
+from .conftest import FOR_EVER
 
 FILE = stat.S_IFREG | 0o644
 BIG = 3 << 20
@@ -145,6 +148,38 @@ def test_a_file_that_is_open_by_its_pages_stays_so_when_it_gets_a_backing(mounte
         with (point / "big").open("rb") as second:
             assert second.read(100) == start
             assert first.read() == second.read()
+
+
+@pytest.mark.parametrize("name", ["big", "changing"])
+def test_a_file_stays_open_as_it_is_when_another_session_goes_on(mounted, point, tree, name):
+    ledger = OpenLedger()
+    before = mounted(tree, settings=settings("passthrough"), opened=ledger)
+    tree.backing = lambda _inode, _least_bytes: None  # not in the cache yet
+    with (point / name).open("rb") as first:
+        start = first.read(5)
+        before.session.leave()
+        knock = subprocess.Popen(["stat", "-f", point], stdout=subprocess.DEVNULL)
+        before.thread.join(5)
+        del tree.backing
+        after = Session(
+            before.descriptor, tree, validity=FOR_EVER, settings=settings("passthrough"),
+            opened=OpenLedger(os.dup(ledger.descriptor)),
+        )  # fmt: skip
+        before.thread = threading.Thread(
+            target=after.resume, args=(before.session.heritage,), daemon=True
+        )
+        before.thread.start()
+        knock.wait(5)
+        reads = tree.asked["read"]
+
+        script = "import sys; f = open(sys.argv[1], 'rb'); print(f.read(5))"
+        done = subprocess.run(
+            [sys.executable, "-c", script, point / name],
+            check=False, capture_output=True, text=True, timeout=20,
+        )  # fmt: skip
+
+        assert (done.stdout.strip(), done.stderr) == (str(start), "")
+        assert (tree.asked["read"] > reads) == (name == "changing")
 
 
 def test_a_backing_that_the_kernel_refuses_is_read_through_us(mounted, point, tree, tmp_path):

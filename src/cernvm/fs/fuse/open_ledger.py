@@ -1,4 +1,4 @@
-"""Which files the kernel reads past us, in memory that outlives the process: whoever serves next keeps to them.
+"""Which files are open, and which of them the kernel reads past us, in memory that outlives the process: whoever serves next keeps to them.
 
 Source: docs/formats/hand-over.md
 """
@@ -35,7 +35,7 @@ class OpenLedger:
                 self._free.append(place)
 
     def note(self, inode: int, backing: int, count: int) -> None:
-        """Record that `count` openers read an inode from the kernel's file `backing`; without room it is not."""
+        """Record that `count` openers read an inode, from the kernel's file `backing` or us (0); not without room."""
         place = self._places.get(inode)
         if place is None:
             if not (self._free or self._grow()):

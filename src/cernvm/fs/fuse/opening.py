@@ -35,9 +35,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Open:
-    """One inode that is open `count` times; `backing` is the kernel's number of the file it passes reads to, or 0."""
+    """One inode that is open `count` times; `backing` is the kernel's number of the file it passes reads to, or 0.
 
-    flags: int
+    Shape: `flags` is None for what another process has opened, in one of the ways without a backing.
+    """
+
+    flags: int | None
     backing: int
     count: int = 0
 
@@ -45,8 +48,9 @@ class _Open:
 class OpenFiles:
     """The files that programs hold open on one mount.
 
-    The kernel remembers which file it passes reads to, also when this process dies: a successor must begin with `held`,
-    by inode the kernel's number and the count of openers, as `note` was last told them (a count of 0: closed).
+    The kernel remembers which file it passes reads to, and which it must not, also when this process dies: a successor
+    must begin with `held`, by inode the kernel's number (0: none) and the count of openers, as `note` was last told
+    them (a count of 0: closed).
     Concurrency: the session's loop only.
     """
 
@@ -63,9 +67,9 @@ class OpenFiles:
         self._settings = settings
         self._is_free = bool(flags & InitFlag.NO_OPEN_SUPPORT)
         self._may_pass = bool(flags & InitFlag.PASSTHROUGH)
-        self._note = note
+        self._note = note if self._may_pass else lambda _inode, _backing, _count: None
         self._open = {
-            inode: _Open(_THROUGH, backing, count)
+            inode: _Open(_THROUGH if backing else None, backing, count)
             for inode, (backing, count) in (held or {}).items()
         }
 
@@ -77,9 +81,10 @@ class OpenFiles:
         if held is None:
             held = self._begin(operations, inode)
             self._open[inode] = held
+        if held.flags is None:
+            held.flags = _unpassed(operations, inode)
         held.count += 1
-        if held.backing:
-            self._note(inode, held.backing, held.count)
+        self._note(inode, held.backing, held.count)
         return pack_open(0, held.flags, held.backing)
 
     def release(self, inode: int) -> None:
@@ -88,8 +93,7 @@ class OpenFiles:
         if held is None:
             return
         held.count -= 1
-        if held.backing:
-            self._note(inode, held.backing, held.count)
+        self._note(inode, held.backing, held.count)
         if held.count <= 0:
             del self._open[inode]
             if held.backing:
@@ -99,10 +103,10 @@ class OpenFiles:
         return len(self._open)
 
     def _begin(self, operations: Operations, inode: int) -> _Open:
-        if operations.is_uncached(inode):
-            return _Open(_DIRECT, 0)
-        backing = self._pass_through(operations, inode) if self._may_pass else 0
-        return _Open(_THROUGH, backing) if backing else _Open(_CACHED, 0)
+        flags = _unpassed(operations, inode)
+        may_pass = self._may_pass and flags != _DIRECT
+        backing = self._pass_through(operations, inode) if may_pass else 0
+        return _Open(_THROUGH if backing else flags, backing)
 
     def _pass_through(self, operations: Operations, inode: int) -> int:
         """The kernel's number of an inode's file; 0 where reads have to come to us."""
@@ -125,3 +129,8 @@ class OpenFiles:
             log.info("passthrough.refused", extra=fields(error=error.strerror))
             return 0
         return number
+
+
+def _unpassed(operations: Operations, inode: int) -> int:
+    """How an inode is opened whose reads come to us."""
+    return _DIRECT if operations.is_uncached(inode) else _CACHED
