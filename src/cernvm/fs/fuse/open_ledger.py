@@ -1,4 +1,6 @@
-"""Which files are open, and which of them the kernel reads past us, in memory that outlives the process: whoever serves next keeps to them.
+"""Which files are open, and which of them the kernel reads past us, in memory that outlives the process.
+
+Whoever serves next keeps to it: the kernel refuses to read one inode both ways.
 
 Source: docs/formats/hand-over.md
 """
