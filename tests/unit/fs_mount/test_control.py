@@ -1,3 +1,4 @@
+import contextlib
 import json
 import socket
 import stat
@@ -13,7 +14,12 @@ from cernvm.core.errors import (
     NotFoundError,
     UnavailableError,
 )
+from cernvm.fs.mount import talk_client
 from cernvm.fs.mount.control import ControlServer, ask
+
+
+def talk_to(path):
+    return talk_client.say(path, "revision", deadline_s=0.5)
 
 
 def refuse(question):
@@ -95,6 +101,20 @@ def test_nobody_listening_and_nobody_answering_are_told_apart(tmp_path):
         listener.listen(1)
         with pytest.raises(DeadlineError):
             ask(tmp_path / "silent", {"ask": "echo"}, deadline_s=0.2)
+
+
+@pytest.mark.parametrize("asking", [lambda path: ask(path, {}, deadline_s=0.5), talk_to])
+def test_a_mount_that_has_no_time_for_more_askers_is_not_taken_for_gone(tmp_path, asking):
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as others:
+        listener.bind(str(path))
+        listener.listen(1)
+        for _ in range(2):
+            others.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            asking(path)
+        assert 0.4 < time.monotonic() - began < 2
 
 
 def test_a_mount_answers_although_all_its_descriptors_are_taken(tmp_path):

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cernvm.core.clock import Deadline
 from cernvm.core.errors import (
     CvmError,
     DeadlineError,
@@ -28,7 +29,7 @@ from cernvm.core.errors import (
     UnavailableError,
 )
 from cernvm.core.log import fields
-from cernvm.fs.mount.talk_client import short_name
+from cernvm.fs.mount.talk_client import connect, short_name
 
 QUESTION_LIMIT_BYTES = 64 * 1024
 ANSWER_LIMIT_BYTES = 1024 * 1024
@@ -55,8 +56,7 @@ def ask(
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(deadline_s)
-            with short_name(path) as name:
-                channel.connect(name)
+            connect(channel, path, Deadline.after(deadline_s))
             channel.sendall(json.dumps(question).encode() + b"\n")
             line = _receive_line(channel, ANSWER_LIMIT_BYTES)
     except TimeoutError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from cernvm.core.clock import Deadline
 from cernvm.core.errors import DeadlineError, MessageFormatError, NotFoundError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+_QUEUED_S = 0.02
 
 
 def say(path: Path, command: str, *, deadline_s: float) -> str:
@@ -27,8 +30,7 @@ def say(path: Path, command: str, *, deadline_s: float) -> str:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(deadline_s)
-            with short_name(path) as name:
-                channel.connect(name)
+            connect(channel, path, deadline)
             channel.sendall(command.encode())
             while part := channel.recv(65536):
                 answer += part
@@ -40,6 +42,23 @@ def say(path: Path, command: str, *, deadline_s: float) -> str:
     except OSError as error:
         raise NotFoundError("client listening at", str(path)) from error
     return answer.decode("utf-8", "replace")
+
+
+def connect(channel: socket.socket, path: Path, deadline: Deadline) -> None:
+    """Connect to the socket at `path`; one whose queue is full is living, and asked again.
+
+    Errors: `TimeoutError`, `OSError`.
+    """
+    with short_name(path) as name:
+        while True:
+            try:
+                channel.connect(name)
+            except BlockingIOError:
+                if deadline.has_passed:
+                    raise TimeoutError from None
+                time.sleep(_QUEUED_S)
+            else:
+                return
 
 
 @contextmanager
