@@ -51,6 +51,8 @@ def show(edge: Edge, *, name: str, root: Path, show_all: bool, as_json: bool) ->
         click.echo(f"cvm: {warned}", err=True)
     for line in _lines(parameters, show_all=show_all):
         click.echo(line)
+    if not parameters.settings:
+        click.echo(f"cvm: nothing below {root} speaks of {name}", err=True)
 
 
 @config.command(epilog="Example: cvm -H config parameters")

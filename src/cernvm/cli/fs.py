@@ -149,8 +149,9 @@ def cp(
     as_json: bool,
     wanted: Wanted,
 ) -> None:
-    """Copy files to DESTINATION on this machine: into it where it is a folder, else to that name.
+    """Copy files out.
 
+    They go to DESTINATION on this machine: into it where it is a folder, else to that name.
     Many files are fetched at once. Times and links stay; what is copied is yours.
     """
     from cernvm.cli.progress import counting  # noqa: PLC0415  # rich takes its time
@@ -227,7 +228,10 @@ def find(
 @reading_options
 @click.pass_obj
 def stat_(edge: Edge, *, target: Target, as_json: bool, wanted: Wanted) -> None:
-    """Tell all that is known of one path: what it is, and of which objects it is made."""
+    """Tell all that is known of one path.
+
+    What it is, and of which objects it is made.
+    """
     with _opened(edge, target, wanted) as files:
         row = _row(files, target.path)
         repository = files.view.repository
@@ -251,9 +255,19 @@ def stat_(edge: Edge, *, target: Target, as_json: bool, wanted: Wanted) -> None:
         return
     for key, value in row.items():
         for part in value if isinstance(value, list) else [value]:
-            shown = " ".join(map(str, part.values())) if isinstance(part, dict) else str(part)
+            shown = _said(part)
             if shown:
                 click.echo(f"{key:<11} {_printable(os.fsencode(shown))}")
+
+
+def _said(part: Any) -> str:
+    """One value of `fs stat`, as people read it."""
+    if not isinstance(part, dict):
+        return str(part)
+    if "cached" in part:
+        where = "in the cache" if part["cached"] else "not in the cache"
+        return f"{part['object']}, {format_bytes(part['size_bytes'])}, {where}"
+    return f"{part['name']} {part['value']}"
 
 
 @fs.command(epilog="Example: cvm -H fs tags sft.cernvm.test")
@@ -262,7 +276,10 @@ def stat_(edge: Edge, *, target: Target, as_json: bool, wanted: Wanted) -> None:
 @reading_options
 @click.pass_obj
 def tags(edge: Edge, *, name: str, as_json: bool, wanted: Wanted) -> None:
-    """List the tags of a repository, the newest first: what --tag, --revision and --at can hold."""
+    """List the tags of a repository.
+
+    The newest first: what --tag, --revision and --at can hold.
+    """
     with OpenRepository(locate(name, edge.home, wanted, environment=os.environ)) as repository:
         rows = [
             {

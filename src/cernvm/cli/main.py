@@ -7,7 +7,6 @@ here: one sentence, what to do, the exit code of `exit.py`; never a traceback un
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import logging
 import os
@@ -20,14 +19,9 @@ import click
 
 from cernvm.cli.exit import INTERNAL_ERROR, INTERRUPTED, exit_code
 from cernvm.core import log
-from cernvm.core.errors import (
-    CvmError,
-    DeniedError,
-    InvalidInputError,
-    NotFoundError,
-    SpaceError,
-)
+from cernvm.core.errors import CvmError
 from cernvm.core.home import Home
+from cernvm.core.os_errors import from_os
 
 # word: (module:attribute, what it does), grouped as the map shows them
 WORDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -157,7 +151,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except CvmError as error:
         _fail(error, debug=debug)
     except OSError as error:
-        _fail(_from_os(error), debug=debug)
+        _fail(from_os(error), debug=debug)
     except Exception as error:  # the one place where an unforeseen error ends a command
         if debug:
             raise
@@ -178,23 +172,3 @@ def _fail(error: CvmError, *, debug: bool) -> NoReturn:
     if error.advice:
         click.echo(f"  → {error.advice}", err=True)
     sys.exit(exit_code(error))
-
-
-def _from_os(error: OSError) -> CvmError:
-    place = f"{error.filename}: " if error.filename else ""
-    reason = f"{place}{error.strerror or error}"
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            advice = "free some space, or set CVM_HOME to a folder on another disk"
-            return SpaceError(reason, advice=advice)
-        case errno.EACCES | errno.EPERM:
-            return DeniedError(reason, advice="check the owner and mode of that path")
-        case errno.EROFS:
-            advice = "choose a place that may be written; CVM_HOME is where cvm keeps its state"
-            return DeniedError(reason, advice=advice)
-        case errno.ENOENT if error.filename:
-            advice = "check the name, and that the folder it is to be in exists"
-            return NotFoundError("file or folder", str(error.filename), advice=advice)
-        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
-            return InvalidInputError(reason, advice="name another path, or another CVM_HOME")
-    return CvmError(reason, advice="--debug shows where it happened")

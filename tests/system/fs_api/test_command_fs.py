@@ -152,6 +152,15 @@ def test_what_is_wrong_is_told_in_a_line(words, status, part, fs):
     assert "Traceback" not in ended.stderr
 
 
+def test_a_name_that_nobody_knows_is_told_with_the_nearest_that_is(fs, cvm):
+    fs("ls", f"{NAME}:/")
+
+    ended = cvm("fs", "ls", "vector.cernvm.test:/", check=False)
+
+    assert ended.returncode == 12
+    assert f"did you mean {NAME}?" in ended.stderr
+
+
 def test_the_shell_completes_names_and_paths_without_a_server(fs, vectors, home):
     fs("ls", f"{NAME}:/misc")  # so that they are at hand
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def _server_here(home: Home, name: str) -> str:
         raise NotFoundError(
             "server known for",
             name,
-            advice="name one with --url, configure it in /etc/cvmfs, or start: cvm repo serve",
+            advice="name one with --url, configure it in /etc/cvmfs, or start: cvm repo serve"
+            + _or_the_nearest(home, name),
         )
     return f"http://{server.address}/cvmfs/{name}"
 
@@ -158,5 +160,15 @@ def _keys_here(home: Home, name: str) -> tuple[Path, ...]:
         return (read_repository(home, name).keys.public,)
     except NotFoundError:
         raise NotFoundError(
-            "public key known for", name, advice="name its file with --public-key"
+            "public key known for",
+            name,
+            advice=f"name its file with --public-key{_or_the_nearest(home, name)}",
         ) from None
+
+
+def _or_the_nearest(home: Home, name: str) -> str:
+    """The end of an advice: what may have been meant by a name of which nothing is known."""
+    from cernvm.fs.api.known import known_names  # noqa: PLC0415  # it needs this module
+
+    near = get_close_matches(name, {*known_names(home, environment={})} - {name}, 1)
+    return f", or did you mean {near[0]}?" if near else ""

@@ -120,7 +120,8 @@ def _load_public(pem: bytes) -> rsa.RSAPublicKey:
     try:
         key = serialization.load_pem_public_key(_bounded(pem))
     except (ValueError, UnsupportedAlgorithm) as exc:
-        raise SignatureError(f"a public key cannot be read: {exc}") from exc
+        reason = str(exc).partition(". See")[0]
+        raise SignatureError(f"a public key cannot be read: {reason}") from exc
     if not isinstance(key, rsa.RSAPublicKey):
         raise SignatureError("a public key is not an RSA key, as the format needs")
     if not _MIN_KEY_BITS <= key.key_size <= _MAX_KEY_BITS:

@@ -21,6 +21,7 @@ from cernvm.core import errors, log
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import CvmError, DeadlineError, UnavailableError
 from cernvm.core.home import ensure_folder
+from cernvm.core.os_errors import from_os
 
 START_DEADLINE_S = 90.0
 
@@ -140,6 +141,9 @@ def _serve_detached(
         except CvmError as error:
             logger.error("mount.failed", extra=log.fields(error=error.what))  # noqa: TRY400
             report.failed(error)
+        except OSError as error:
+            logger.exception("mount.failed")
+            report.failed(from_os(error))
     except KeyboardInterrupt:
         status = 0
     except BaseException:
