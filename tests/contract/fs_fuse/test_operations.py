@@ -81,6 +81,18 @@ def test_a_name_that_does_not_exist_is_none(operations):
     assert patiently(operations.lookup, ROOT_INODE, b"absent") is None
 
 
+def test_an_inode_that_is_not_known_is_stale_and_no_name_of_it_absent(operations):
+    for verb, arguments in (
+        (operations.lookup, (b"absent",)),
+        (operations.attributes, ()),
+        (operations.children, (0,)),
+        (operations.read, (0, 100)),
+    ):
+        with pytest.raises(OSError, match=".") as refused:
+            list(patiently(verb, 123_456_789, *arguments))
+        assert refused.value.errno == errno.ESTALE, verb.__name__
+
+
 def test_a_file_is_read_from_any_offset_and_ends_where_it_ends(operations):
     found = find(operations, b"data/just-4M")
 

@@ -147,6 +147,7 @@ class MemoryTree:
             raise OSError(errno.ESTALE, "no such inode") from None
 
     def _folder(self, inode: int) -> dict[bytes, int]:
+        self._node(inode)
         try:
             return self._names[inode]
         except KeyError:

@@ -43,7 +43,8 @@ def _with_errno(
             self._awaken(inode, cast("Patience", args[-1]))
             return translated(self, inode, *args, **kwargs)
         except CvmError as error:
-            raise OSError(errno_of(error), error.what) from error
+            errno_value = errno.ESTALE if _is_of_inode(error) else errno_of(error)
+            raise OSError(errno_value, error.what) from error
         except OSError as error:
             # of our own files or sockets: its errno would tell the reader a wrong story
             log.exception("request.failed", extra=fields(verb=verb.__name__, inode=inode))
@@ -97,7 +98,9 @@ class ViewOperations:
                 return _at_hand(self._view.try_lookup(parent, name))
             with self._unless_failed("lookup", parent, name):
                 return self._view.lookup(parent, name, patience)
-        except NotFoundError:
+        except NotFoundError as error:
+            if _is_of_inode(error):
+                raise
             self._note_absent(parent, name)
             return None
 
@@ -200,6 +203,11 @@ class ViewOperations:
             absent.pop(next(iter(absent)), None)
             self._has_lost_absent = True
         absent[parent, name] = None
+
+
+def _is_of_inode(error: CvmError) -> bool:
+    """Whether it says nothing of a name: upon ESTALE the kernel walks the whole path again."""
+    return isinstance(error, NotFoundError) and error.kind == "inode"
 
 
 def _at_hand(answer: T | None) -> T:
