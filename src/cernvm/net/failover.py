@@ -93,6 +93,8 @@ class Journey:
             return replace(here, retries=self.retries + 1, must_wait=True)
         if outcome is Outcome.REFUSED and not self.no_cache:
             return replace(here, no_cache=True, retries=0)
+        if outcome is Outcome.REFUSED and self.route.via_proxy:
+            return _next_host(here) or _past_proxy(here)
         if not self.route.via_proxy or outcome in _OF_THE_HOST:
             return _next_host(here)
         is_gone = outcome in (Outcome.UNREACHED, Outcome.ABSENT)
@@ -197,6 +199,22 @@ def _next_host(journey: Journey) -> Journey | None:
         # a proxy that could not reach this mirror may reach the next; one that is not there will not be
         moved = replace(moved, burned=journey.unreached, group=0)
     return _reroute(moved) or _next_round(moved)
+
+
+def _past_proxy(journey: Journey) -> Journey | None:
+    """All mirrors again by another proxy: it may be this one that spoils what they send."""
+    first = journey.chain.hosts[0]
+    spoiling = frozenset({journey.proxy})
+    return _reroute(
+        replace(
+            journey,
+            host=first,
+            burned=journey.burned | spoiling,
+            unreached=journey.unreached | spoiling,  # nor is it to be tried for a mirror to come
+            failed_hosts=frozenset(),
+            no_cache=False,
+        )
+    )
 
 
 def _next_round(journey: Journey) -> Journey | None:

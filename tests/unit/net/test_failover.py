@@ -99,6 +99,20 @@ def test_refused_content_is_asked_for_past_the_caches_first():
     assert (other.route.host, other.no_cache) == ("http://b", False)
 
 
+def test_when_one_proxy_spoils_what_all_mirrors_send_the_next_proxy_is_tried():
+    chain = Chain(("http://a", "http://b"), (("http://p",), (DIRECT,)))
+
+    routes = walk(chain, *[Outcome.REFUSED] * 8)
+
+    assert [(r and (r.host, r.proxy)) for r in routes][::2] == [
+        ("http://a", "http://p"),
+        ("http://b", "http://p"),
+        ("http://a", DIRECT),
+        ("http://b", DIRECT),
+        None,
+    ]
+
+
 def test_a_failing_proxy_burns_and_its_group_comes_before_the_next():
     routes = walk(PROXIES, Outcome.PROXY, Outcome.PROXY)
 

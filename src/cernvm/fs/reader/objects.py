@@ -150,6 +150,11 @@ class ObjectSource:
         self.note_ahead(key, origin, origin_bytes)
         return content.size_bytes
 
+    def drop_damaged(self, piece: Piece) -> None:
+        """Have a piece fetched again whose file in the cache was cut short under its readers."""
+        log.warning("cache.damaged", extra=fields(name=piece.key.name))
+        self._cache.evict(piece.key)
+
     def holds(self, key: ContentKey) -> bool:
         """Whether the cache has it."""
         return self._cache.open(key) is not None

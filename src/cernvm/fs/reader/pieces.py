@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cernvm.core.errors import CatalogFormatError
+from cernvm.core.errors import CatalogFormatError, HostError
 from cernvm.fs.cache import Content, ContentKey
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import Chunk, Entry, check_chunks
@@ -71,8 +71,13 @@ def read_pieces(
     offset: int,
     size_bytes: int,
     get: Callable[[Piece], Content | None],
+    damaged: Callable[[Piece], None],
 ) -> bytes | None:
-    """Content from `offset` on, at most `size_bytes`, fewer only at the end; None as soon as `get` has no answer."""
+    """Content from `offset` on, at most `size_bytes`, fewer only at the end; None as soon as `get` has no answer.
+
+    `damaged` is told of content that was cut short under its readers, and then `get` is asked once more.
+    Errors: `HostError` when that is cut short too.
+    """
     parts: list[bytes] = []
     end = offset + size_bytes
     place = bisect.bisect_right(pieces, offset, key=lambda piece: piece.offset) - 1
@@ -83,8 +88,20 @@ def read_pieces(
         length = min(end - piece.offset, piece.size_bytes) - begin
         if length <= 0:
             continue
-        content = get(piece)
-        if content is None:
+        part = _read(piece, begin, length, get)
+        if part is not None and len(part) < length:
+            damaged(piece)
+            part = _read(piece, begin, length, get)
+        if part is None:
             return None
-        parts.append(content.pread(begin, length))
+        if len(part) < length:
+            raise HostError(f"the cached {piece.key.digest}", "it was cut short")
+        parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _read(
+    piece: Piece, begin: int, length: int, get: Callable[[Piece], Content | None]
+) -> bytes | None:
+    content = get(piece)
+    return None if content is None else content.pread(begin, length)

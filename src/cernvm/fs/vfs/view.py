@@ -351,7 +351,9 @@ class View:
                 self._recorder.add(node.path, pieces, offset)
             if is_miss and not node.entry.is_external:
                 self._repository.ahead.missed(node.revision, node.path, pieces, offset)
-            return read_pieces(pieces, offset, size_bytes, get)
+            return read_pieces(
+                pieces, offset, size_bytes, get, self._repository.objects.drop_damaged
+            )
         except _Failures as error:
             self._repository.note_failure(node.path, error)
             raise
