@@ -87,8 +87,9 @@ class MemoryTree:
         return self._node(inode).content
 
     def children(self, inode: int, offset: int, patience: Patience) -> Iterator[MemoryChild]:  # noqa: ARG002
+        names = self._folder(inode)
         own = {b".": inode, b"..": self._parents[inode]}
-        named = chain(own.items(), self._folder(inode).items())
+        named = chain(own.items(), names.items())
         for place, (name, child) in islice(enumerate(named, 1), offset, None):
             yield MemoryChild(name, place, self._shown(child))
 
