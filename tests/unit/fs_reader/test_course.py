@@ -141,6 +141,17 @@ def test_surroundings_are_files_of_the_same_suffix_the_deepest_last():
     assert [step.key for step in steps] == [key_of(path) for path in paths]
 
 
+def test_of_surroundings_without_end_few_directories_are_looked_at():
+    looked_at = []
+
+    def survey(path):
+        looked_at.append(path)
+        return Folder([Stop(b"d%d" % number, is_directory=True) for number in range(1000)])
+
+    assert list(surroundings(b"/a/b/c/file", survey)) == []
+    assert len(looked_at) < 1000
+
+
 @given(trees, st.data())
 def test_surroundings_have_each_object_once_and_begin_with_the_directory(tree, data):
     folders = folders_of(tree)

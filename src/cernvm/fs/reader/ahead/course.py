@@ -146,14 +146,17 @@ def _levels(top: bytes, survey: Survey, suffix: bytes, known: set[bytes]) -> Ite
     for _ in range(MAX_DOWN):
         below = []
         for path in level:
+            if len(known) >= MAX_SURROUNDING:
+                break
             folder = survey(path)
             if folder is None:
                 continue
-            if path not in known and len(known) < MAX_SURROUNDING:
+            if path not in known:
                 known.add(path)
                 yield from _packs(folder)
                 yield from _own([stop for stop in folder.stops if _suffix(stop.name) == suffix])
-            below += [path + b"/" + stop.name for stop in folder.stops if stop.is_directory]
+            if len(below) < 2 * MAX_SURROUNDING:
+                below += [path + b"/" + stop.name for stop in folder.stops if stop.is_directory]
         level = below
 
 
