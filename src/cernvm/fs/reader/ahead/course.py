@@ -144,7 +144,7 @@ def surroundings(path: bytes, survey: Survey) -> Iterator[Step]:
 def _levels(top: bytes, survey: Survey, suffix: bytes, known: set[bytes]) -> Iterator[Step]:
     level = [top]
     for _ in range(MAX_DOWN):
-        below = []
+        below: list[bytes] = []
         for path in level:
             if len(known) >= MAX_SURROUNDING:
                 break
