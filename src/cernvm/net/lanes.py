@@ -75,7 +75,8 @@ class Lanes:
     def received(self, size_bytes: int) -> None:
         """A part of a body has come."""
         with self._changed:
-            self._meter.received(size_bytes, time.monotonic())
+            is_pressed = self._background > 0
+            self._meter.received(size_bytes, time.monotonic(), is_pressed=is_pressed)
 
     def finished(self, terms: Terms, size_bytes: int) -> None:
         """A request has brought its body."""
@@ -93,7 +94,7 @@ class Lanes:
 
         What waits in a queue somewhere on the way is what a foreground request has to wait behind.
         """
-        rtt_s, bytes_per_s = self._meter.rtt.best, self._meter.rate.best
+        rtt_s, bytes_per_s = self._meter.rtt.best, self._meter.bytes_per_s
         if not (rtt_s and bytes_per_s):
             return FIRST_DEPTH
         under_way = bytes_per_s * (rtt_s * _FULL + _SLACK_S) / max(1, self._background)
@@ -103,7 +104,7 @@ class Lanes:
     @property
     def link(self) -> Link:
         """What has been measured."""
-        return Link(self._meter.rtt.best, self._meter.rate.best, self._window.limit)
+        return Link(self._meter.rtt.best, self._meter.bytes_per_s, self._window.limit)
 
     @contextmanager
     def _foreground_lane(self, deadline: Deadline) -> Iterator[bool]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 
 REMEMBER_S = 30.0
 _EPOCH_S = 0.1
+_STILL_GROWS = 1.25
+_LEVEL_EPOCHS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +18,8 @@ class Link:
     """An estimate of the way to the servers.
 
     Units: `rtt_s` from a request to its answer's first byte, the shortest of late; `bytes_per_s` the most of late, over
-    all that was fetched at once. Both are 0 while unknown. `background_lanes` is how many background requests at once
-    pay now.
+    all that was fetched at once. Both are 0 while unknown, as a throughput is until more at once brings no more.
+    `background_lanes` is how many background requests at once pay now.
     """
 
     rtt_s: float = 0.0
@@ -63,18 +65,39 @@ class Meter:
     rate: Recent = field(default_factory=lambda: Recent(shortest=False))
     _epoch_started_s: float = 0.0
     _epoch_bytes: int = 0
+    _is_pressed: bool = True
+    _level_epochs: int = 0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """What the link carries; 0 while it may well carry more than was asked of it yet."""
+        return self.rate.best if self._level_epochs >= _LEVEL_EPOCHS else 0.0
 
     def waited(self, seconds: float, now_s: float) -> None:
         """A request's first byte came after so long, on a connection that stood."""
         self.rtt = self.rtt.taken(seconds, now_s)
 
-    def received(self, size_bytes: int, now_s: float) -> None:
-        """So much has come; a pause in fetching begins anew and says nothing of the link."""
+    def received(self, size_bytes: int, now_s: float, *, is_pressed: bool) -> None:
+        """So much has come; a pause in fetching begins anew and says nothing of the link.
+
+        Shape: `is_pressed` while more is asked for than one reader waits for, so that the link may be full.
+        """
         elapsed_s = now_s - self._epoch_started_s
         if elapsed_s > 10 * _EPOCH_S:
-            self._epoch_started_s, self._epoch_bytes = now_s, 0
+            self._begin(now_s)
             return
         self._epoch_bytes += size_bytes
+        self._is_pressed &= is_pressed
         if elapsed_s >= _EPOCH_S:
-            self.rate = self.rate.taken(self._epoch_bytes / elapsed_s, now_s)
-            self._epoch_started_s, self._epoch_bytes = now_s, 0
+            self._judge(self._epoch_bytes / elapsed_s, now_s)
+            self._begin(now_s)
+
+    def _judge(self, rate: float, now_s: float) -> None:
+        if rate > _STILL_GROWS * self.rate.best:
+            self._level_epochs = 0
+        elif self._is_pressed:
+            self._level_epochs += 1
+        self.rate = self.rate.taken(rate, now_s)
+
+    def _begin(self, now_s: float) -> None:
+        self._epoch_started_s, self._epoch_bytes, self._is_pressed = now_s, 0, True

@@ -83,7 +83,7 @@ class Pipelines:
         Errors: `OSError` when it ended where an answer should begin; `HostError`, `DeadlineError`.
         """
         used = wire or self._pool.new(origin, terms)
-        is_open = False
+        answer: HttpAnswer | None = None
         try:
             if wire is None:
                 with host_errors(queue.left[0][0], used):
@@ -97,9 +97,9 @@ class Pipelines:
                         self._distrust(origin)
                     return
                 self._alone_until_s.setdefault(origin, 0.0)
-            is_open = True
         finally:
-            if is_open:
+            # Whoever has read the last answer need not ask whether there is one more.
+            if not queue.left and answer is not None and answer.leaves_wire_usable:
                 self._pool.give_back(origin, used, terms)
             else:
                 used.close()

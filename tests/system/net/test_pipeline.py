@@ -2,6 +2,7 @@
 
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -183,3 +184,27 @@ def test_who_stops_early_leaves_no_request_in_the_way_of_the_next(host, exchange
         ahead.close()
 
     assert many(host.url, exchange, wants()) == BODIES
+
+
+def test_who_takes_the_last_answer_and_asks_no_further_keeps_the_connection(tmp_path, exchange):
+    with run_counting_nginx(tmp_path) as server:
+        fetcher = ChainFetcher(Chain((server,)), exchange)
+        before = connections_so_far(server)
+        for _ in range(20):
+            ahead = fetcher.fetch_many(wants(5), deadline=Deadline.after(5))
+            assert [next(ahead) for _ in range(5)] == BODIES[:5]
+            ahead.close()
+
+        assert connections_so_far(server) - before <= 4
+
+
+def run_counting_nginx(folder):
+    (folder / "www").mkdir()
+    for number in range(5):
+        (folder / "www" / f"d{number}").write_bytes(BODIES[number])
+    return run_nginx(folder, location='location = /count { return 200 "$connection"; }')
+
+
+def connections_so_far(server):
+    with urllib.request.urlopen(f"{server}/count", timeout=5) as answer:
+        return int(answer.read())

@@ -8,6 +8,7 @@ from cernvm.fs.cache import ContentKey
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.reader.ahead.course import (
+    MANY,
     Folder,
     Stop,
     Wanted,
@@ -74,7 +75,7 @@ def test_a_walk_finds_all_that_comes_next_in_its_own_order(tree, data):
 
 
 @given(trees, st.data())
-def test_a_directory_is_all_of_its_files_and_no_more(tree, data):
+def test_a_directory_is_all_of_its_other_files_and_no_more(tree, data):
     folders = folders_of(tree)
     files = list(walked(folders))
     if not files:
@@ -84,8 +85,9 @@ def test_a_directory_is_all_of_its_files_and_no_more(tree, data):
 
     keys = [step.key for step in directory(start, folders.get)]
 
-    own = [key_of(folder + b"/" + stop.name) for stop in folders[folder].stops if stop.is_file]
-    assert sorted(keys, key=str) == sorted(own, key=str)
+    paths = [folder + b"/" + stop.name for stop in folders[folder].stops if stop.is_file]
+    others = [key_of(path) for path in paths if path != start]
+    assert sorted(keys, key=str) == sorted(others, key=str)
 
 
 def test_a_directory_that_is_not_at_hand_is_passed_by():
@@ -123,7 +125,7 @@ def test_a_course_is_made_as_it_is_followed():
 def test_of_the_same_suffix_comes_first():
     folders = {b"": Folder([file_at(b"/a.py"), file_at(b"/b.so"), file_at(b"/c.py")])}
     keys = [step.key for step in directory(b"/c.py", folders.get)]
-    assert keys == [key_of(path) for path in (b"/a.py", b"/c.py", b"/b.so")]
+    assert keys == [key_of(path) for path in (b"/a.py", b"/b.so")]
 
 
 def test_surroundings_are_files_of_the_same_suffix_the_deepest_last():
@@ -137,8 +139,18 @@ def test_surroundings_are_files_of_the_same_suffix_the_deepest_last():
     }
     steps = surroundings(b"/pkg/cache/a.pyc", folders_of(tree).get)
 
-    paths = (b"/pkg/cache/b.pyc", b"/pkg/cache/a.pyc", b"/pkg/core/cache/m.pyc")
+    paths = (b"/pkg/cache/b.pyc", b"/pkg/core/cache/m.pyc")
     assert [step.key for step in steps] == [key_of(path) for path in paths]
+
+
+def test_a_directory_of_very_many_comes_after_others_of_its_level():
+    many = {b"m%d.pyc" % number: None for number in range(MANY + 1)}
+    tree = {b"collection": many, b"package": {b"p.pyc": None}, b"cache": {b"a.pyc": None}}
+    steps = surroundings(b"/cache/a.pyc", folders_of(tree).get)
+
+    keys = [step.key for step in steps]
+    assert keys[0] == key_of(b"/package/p.pyc")
+    assert len(keys) == 1 + len(many)
 
 
 def test_of_surroundings_without_end_few_directories_are_looked_at():

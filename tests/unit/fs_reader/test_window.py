@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cernvm.fs.reader.ahead.window import (
+    HELD_RTTS,
     LARGEST_BYTES,
     SMALLEST_BYTES,
     Window,
@@ -51,7 +52,8 @@ def test_what_is_wasted_closes_the_window_again():
 
 
 def test_the_first_window_holds_what_the_link_does():
-    near, far = first_window(0.0001, 100e6), first_window(0.05, 10e6)
+    near, far = first_window(0.00005, 100e6), first_window(0.05, 10e6)
     assert near.size_bytes == SMALLEST_BYTES
-    assert far.size_bytes == 1_000_000
+    assert far.size_bytes == LARGEST_BYTES // 2
+    assert first_window(0.01, 10e6).size_bytes == HELD_RTTS * 100_000
     assert first_window(0.0001, 100e6, is_walk=True).size_bytes > near.size_bytes

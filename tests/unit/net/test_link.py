@@ -30,7 +30,7 @@ def test_what_is_long_past_is_forgotten():
 def test_throughput_is_measured_over_all_that_comes_at_once():
     meter = Meter()
     for step in range(1000):
-        meter.received(10_000, 100 + step / 1000)
+        meter.received(10_000, 100 + step / 1000, is_pressed=True)
 
     assert meter.rate.best == pytest.approx(10_000_000, rel=0.1)
 
@@ -38,9 +38,43 @@ def test_throughput_is_measured_over_all_that_comes_at_once():
 def test_a_pause_is_not_taken_for_a_slow_link():
     meter = Meter()
     for step in range(1000):
-        meter.received(10_000, 100 + step / 1000 + (60 if step > 500 else 0))
+        pause_s = 60 if step > 500 else 0
+        meter.received(10_000, 100 + step / 1000 + pause_s, is_pressed=True)
 
     assert meter.rate.best == pytest.approx(10_000_000, rel=0.1)
+
+
+def fed(meter, rates, *, is_pressed=True, since_s=100.0):
+    """What a second at each of these rates says."""
+    for second, rate in enumerate(rates):
+        for step in range(100):
+            now_s = since_s + second + step / 100
+            meter.received(int(rate / 100), now_s, is_pressed=is_pressed)
+    return meter.bytes_per_s
+
+
+def test_a_rate_that_still_grows_is_not_taken_for_all_that_the_link_carries():
+    meter = Meter()
+    for epoch in range(40):
+        meter.received(int(1_000 * 1.3**epoch), 100 + epoch * 0.1001, is_pressed=True)
+        assert meter.bytes_per_s == 0
+
+
+def test_what_comes_for_single_readers_says_nothing_of_what_the_link_carries():
+    assert fed(Meter(), [5_000_000] * 3, is_pressed=False) == 0
+
+
+def test_a_link_that_brings_no_more_is_full():
+    assert fed(Meter(), [1_000_000, 5_000_000, 5_000_000]) == pytest.approx(5_000_000, rel=0.1)
+
+
+def test_a_full_link_that_becomes_faster_is_not_known_again_until_it_is_full():
+    meter = Meter()
+    fed(meter, [5_000_000] * 2)
+    for step in range(15):
+        meter.received(1_000_000, 102 + step / 100, is_pressed=True)
+
+    assert meter.bytes_per_s == 0
 
 
 def simulate(most, *, rtt_s, bytes_per_s, size_bytes, seconds=10.0, seed=1):

@@ -32,6 +32,7 @@ MAX_STOCKED = 4096
 MAX_LATELY = 4096
 # A single request takes its round trip, and then some: what comes ahead must come within this to be waited for.
 _PATIENCE_MIN_S, _PATIENCE_MAX_S = 0.01, 1.0
+_USUAL_BYTES_PER_S = 12_500_000
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ class ObjectSource:
     def _single_s(self, size_bytes: int) -> float:
         """About how long a request of its own would take."""
         link = self._fetcher.link
-        transfer_s = size_bytes / link.bytes_per_s if link.bytes_per_s else 0.0
+        transfer_s = size_bytes / (link.bytes_per_s or _USUAL_BYTES_PER_S)
         return min(max(1.2 * link.rtt_s + transfer_s, _PATIENCE_MIN_S), _PATIENCE_MAX_S)
 
     def _board(self, key: ContentKey, *, ahead: bool) -> tuple[_Flight, bool]:

@@ -21,6 +21,7 @@ USUAL_RATIO = 0.4
 MAX_DEPTH = 64  # of a walk
 MAX_UP, MAX_DOWN = 2, 3
 MAX_SURROUNDING = 256  # directories
+MANY = 64  # files of a suffix in one directory: of such collections a program reads a small part, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +113,14 @@ def walk(path: bytes, survey: Survey) -> Iterator[Step]:
 
 
 def directory(path: bytes, survey: Survey) -> Iterator[Step]:
-    """The rest of the directory of the file at `path`, files of the same suffix first."""
+    """The other files in the directory of the one at `path`, those of the same suffix first."""
     above, _, name = path.rpartition(b"/")
     folder = survey(above)
     if folder is None:
         return
     yield from _packs(folder)
     place = _place(folder, name)
-    stops = [*folder.stops[place:], *folder.stops[:place]]
+    stops = [*folder.stops[place:], *folder.stops[: max(0, place - 1)]]
     suffix = _suffix(name)
     yield from _own([stop for stop in stops if _suffix(stop.name) == suffix])
     yield from _own([stop for stop in stops if _suffix(stop.name) != suffix])
@@ -129,7 +130,7 @@ def surroundings(path: bytes, survey: Survey) -> Iterator[Step]:
     """The directory of the file at `path`, then files of the same suffix near by: what a program reads that starts.
 
     The subtrees of the next directories above, level by level, so that what lies deep in one of them, as tests do,
-    comes last.
+    comes last; and of each level the directories with many such files.
     """
     yield from directory(path, survey)
     above, _, name = path.rpartition(b"/")
@@ -145,6 +146,7 @@ def _levels(top: bytes, survey: Survey, suffix: bytes, known: set[bytes]) -> Ite
     level = [top]
     for _ in range(MAX_DOWN):
         below: list[bytes] = []
+        collections = []
         for path in level:
             if len(known) >= MAX_SURROUNDING:
                 break
@@ -154,9 +156,15 @@ def _levels(top: bytes, survey: Survey, suffix: bytes, known: set[bytes]) -> Ite
             if path not in known:
                 known.add(path)
                 yield from _packs(folder)
-                yield from _own([stop for stop in folder.stops if _suffix(stop.name) == suffix])
+                alike = [stop for stop in folder.stops if _suffix(stop.name) == suffix]
+                if len(alike) > MANY:
+                    collections.append(alike)
+                else:
+                    yield from _own(alike)
             if len(below) < 2 * MAX_SURROUNDING:
                 below += [path + b"/" + stop.name for stop in folder.stops if stop.is_directory]
+        for alike in collections:
+            yield from _own(alike)
         level = below
 
 

@@ -20,6 +20,7 @@ from cernvm.fs.reader.objects import ObjectSource
 from cernvm.fs.reader.revision import Revision
 
 MAX_PROFILES = 64
+MAX_ACCESSES = 1 << 17  # of all together; some 60 MB
 LOAD_DEADLINE_S = 20.0
 REMEMBER_S = 10.0
 BEGIN_AGAIN_S = 60.0
@@ -64,6 +65,7 @@ class Profiles:
             log.warning("profiles.unreadable", extra=fields(error=str(error)))
             return
         deadline = Deadline.after(LOAD_DEADLINE_S)
+        accesses = 0
         for label, digest in sorted(named.items())[:MAX_PROFILES]:
             key = ContentKey(digest)
             try:
@@ -77,7 +79,12 @@ class Profiles:
                 )
                 content = self._objects.cached(key, limit_bytes=MAX_PROFILE_BYTES)
                 if content is not None:
-                    yield parse_profile(content.pread(0, content.size_bytes), label=label)
+                    profile = parse_profile(content.pread(0, content.size_bytes), label=label)
+                    accesses += len(profile.accesses)
+                    if accesses > MAX_ACCESSES:
+                        log.warning("profiles.too_many", extra=fields(label=label))
+                        return
+                    yield profile
             except CvmError as error:
                 log.info("profile.useless", extra=fields(label=label, error=str(error)))
 

@@ -16,7 +16,8 @@ class Recognition:
     """What is still to be read until a program counts as begun. Concurrency: safe from any thread."""
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
-        self._places: dict[bytes, list[tuple[Profile, bytes]]] = {}  # raw digest -> profile, path
+        # raw digest -> profile, path, and how many there are of the profile's first paths
+        self._places: dict[bytes, list[tuple[Profile, bytes, int]]] = {}
         self._seen: dict[str, set[bytes]] = {}
         self._lock = threading.Lock()
         for profile in profiles:
@@ -24,7 +25,7 @@ class Recognition:
             for access in profile.accesses:
                 if access.path in first and access.kind is not ObjectKind.CATALOG:
                     places = self._places.setdefault(access.digest.raw, [])
-                    places.append((profile, access.path))
+                    places.append((profile, access.path, len(first)))
 
     @property
     def digests(self) -> frozenset[bytes]:
@@ -35,10 +36,10 @@ class Recognition:
         """Take note that an object is read; the programs that thereby have begun, and may begin again."""
         begun = []
         with self._lock:
-            for profile, path in self._places.get(raw_digest, ()):
+            for profile, path, count in self._places.get(raw_digest, ()):
                 seen = self._seen.setdefault(profile.label, set())
                 seen.add(path)
-                if len(seen) == len(profile.first_paths):
+                if len(seen) == count:
                     seen.clear()
                     begun.append(profile)
         return begun

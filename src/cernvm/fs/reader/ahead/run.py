@@ -11,6 +11,7 @@ from cernvm.fs.reader.ahead.tally import Tally, Way
 from cernvm.fs.reader.ahead.window import Window
 
 MAX_BATCH = 32
+MAX_STRAY_BATCH = 12  # of what is only likely: the next miss tells better what to fetch, and must find a free thread
 MAX_BATCH_BYTES = 512 * 1024
 RASH = 2  # an object that is so much larger than the window is not fetched on so little evidence
 MAX_SKIPPED = 512  # a course through what was tried already ends; the next miss begins another
@@ -51,7 +52,8 @@ class Run:
         """
         batch: list[Step] = []
         size_bytes = skipped = 0
-        while self.window.has_room and len(batch) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
+        limit = MAX_BATCH if self.is_ordered else MAX_STRAY_BATCH
+        while self.window.has_room and len(batch) < limit and size_bytes < MAX_BATCH_BYTES:
             step = next(self._steps, None)
             if step is None or skipped > MAX_SKIPPED:
                 self.is_over = True

@@ -1,7 +1,7 @@
 """How much may be fetched ahead of one run of reads: nothing but numbers.
 
-The rule is that of a connection's slow start: begin with what the link holds in one round trip, grow by what was used,
-shrink by what was wasted, stop at the largest.
+The rule is that of a connection's slow start: begin with what the link brings in some round trips, grow by what was
+used, shrink by what was wasted, stop at the largest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 SMALLEST_BYTES = 64 * 1024
 WALK_BYTES = 1 << 20
 LARGEST_BYTES = 4 << 20
+HELD_RTTS = 8  # a program that misses one file after another waits for as many
 USUAL_BYTES_PER_S = 12_500_000
 
 
@@ -51,10 +52,10 @@ class Window:
 
 
 def first_window(rtt_s: float, bytes_per_s: float, *, is_walk: bool = False) -> Window:
-    """The window of a run that has just begun: twice what the link holds in one round trip; more for a sure walk.
+    """The window of a run that has just begun: what the link brings in some round trips; more for a sure walk.
 
     Units: as `Link` has them, 0 while unknown.
     """
-    held_bytes = int(2 * rtt_s * (bytes_per_s or USUAL_BYTES_PER_S))
+    held_bytes = int(HELD_RTTS * rtt_s * (bytes_per_s or USUAL_BYTES_PER_S))
     least_bytes = WALK_BYTES if is_walk else SMALLEST_BYTES
-    return Window(min(max(held_bytes, least_bytes), LARGEST_BYTES // 4))
+    return Window(min(max(held_bytes, least_bytes), LARGEST_BYTES // 2))
