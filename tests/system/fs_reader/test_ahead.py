@@ -12,6 +12,7 @@ from cernvm.fs.format.entry import EntryFlag
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack_table import packing_key
 from cernvm.fs.format.profile import Access, Profile
+from cernvm.fs.reader.ahead import profiles
 from cernvm.fs.reader.settings import AheadSettings
 from cernvm.net import Fault, MemoryExchange
 from cernvm.net.link import Link
@@ -291,6 +292,17 @@ def test_a_program_that_began_before_its_profile_came_is_seen_all_the_same(opene
         until(lambda: way(client, "profile")["fetched"] >= len(order) - 3)
     finally:
         client.repository.close()
+
+
+def test_profiles_that_are_too_long_together_are_left_out(opened, profiled, monkeypatch):
+    monkeypatch.setattr(profiles, "MAX_ACCESSES", 10)
+    forge, order = profiled
+    client, view = opened(forge, AheadSettings(read_ahead=False))
+    until(lambda: asked(client, "F"))
+    time.sleep(0.1)
+    read_all(client, view, order[:3])
+    time.sleep(0.2)
+    assert not asked(client, "K")
 
 
 def test_a_damaged_profile_is_passed_by(opened, profiled):
