@@ -149,6 +149,8 @@ def test_a_process_is_replaced_under_its_readers(vectors, mount, record, readers
         row = json.loads(cvm("remount", "--reload", point, "--json").stdout)
         assert row["generation"] == generation
         assert row["pid"] == record().process.pid
+        opened = [os.readlink(entry) for entry in Path(f"/proc/{row['pid']}/fd").iterdir()]
+        assert opened.count("/dev/fuse") == 1, "else its closing would not end the mount"
 
     assert os.fstat(held.fileno()).st_ino == inode
     assert held.read() == (point / "changed").read_bytes()

@@ -113,6 +113,8 @@ class Holder:
             )
         except OSError:
             message, descriptors = b"", []
+        for descriptor in descriptors:  # received ones are inherited unless told otherwise
+            os.set_inheritable(descriptor, False)
         verb, _, words = message.partition(b"\n")
         if verb == b"keep" and descriptors and server is self.server:
             self._keep(descriptors, words)

@@ -86,6 +86,8 @@ def receive_estate(channel: socket.socket) -> Estate:
     Errors: `MessageFormatError`; `OSError`, `TimeoutError` of the channel.
     """
     message, received, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, _MOST_DESCRIPTORS)
+    for number in received:
+        os.set_inheritable(number, False)
     if message != b"inherit" or len(received) not in (4, 5):
         raise MessageFormatError("no inheritance", where="hand-over")
     descriptor, will, inodes, opened, *in_hand = received
