@@ -36,7 +36,7 @@ def bugreport(edge: Edge, *, output: Path | None, as_json: bool) -> None:
     begun = time.monotonic()
     redactor = Redactor(_known_secrets(edge.home))
     pages = [
-        Page(page.name, redactor.redact(page.text), page.took_s, page.note)
+        Page(page.name, redactor.redact_page(page.text), page.took_s, page.note)
         for page in collect(sources(edge.home))
     ]
     pages.sort(key=lambda page: page.name)

@@ -17,6 +17,7 @@ SOURCE_DEADLINE_S = 2.0
 DEADLINE_S = 8.0  # of all; packing takes its time too
 
 _AT_ONCE = 8
+_REAPING_S = 0.1
 _PART_BYTES = 65536
 _FAILED = "failed: "
 
@@ -85,8 +86,9 @@ class _Child:
         with suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
         os.close(self.descriptor)
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
+        patience = time.monotonic() + _REAPING_S
+        while os.waitpid(self.pid, os.WNOHANG)[0] == 0 and time.monotonic() < patience:
+            time.sleep(0.001)
         took_s = time.monotonic() - self.begun
         note = "" if in_time else f"no answer within {took_s:.1f} s"
         if len(self.data) > MAX_PAGE_BYTES:

@@ -5,8 +5,10 @@ Source: docs/formats/bugreport.md, "What is taken out".
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MARK = "***"
 
@@ -70,3 +72,21 @@ class Redactor:
         for pattern, mark in _RULES:
             text = pattern.sub(mark, text)
         return text
+
+    def redact_page(self, text: str) -> str:
+        """As `redact`; JSON stays JSON, and whatever goes by a secret's name goes whole."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return self.redact(text)
+        return json.dumps(self._redacted(value), indent=1) + "\n"
+
+    def _redacted(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                self.redact(name): MARK if is_secret(name) else self._redacted(item)
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self._redacted(item) for item in value]
+        return self.redact(value) if isinstance(value, str) else value
