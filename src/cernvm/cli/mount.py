@@ -286,6 +286,7 @@ def _row(live: LiveMount) -> dict[str, Any]:
         "mountpoint": str(record.point),
         "revision": live.revision,
         "pid": record.process.pid,
+        "unconfirmed": live.unconfirmed,
     }
 
 
@@ -296,6 +297,9 @@ def _tell(row: dict[str, Any], *, as_json: bool) -> None:
         click.echo(
             f"mounted {row['repository']} at {row['mountpoint']}, revision {row['revision']}"
         )
+        if row["unconfirmed"]:
+            click.echo(f"cvm: no server told of a newer revision: {row['unconfirmed']}", err=True)
+            click.echo("  → what is in the cache can be read, all else when one answers", err=True)
     sys.stdout.flush()
 
 

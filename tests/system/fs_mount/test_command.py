@@ -80,6 +80,19 @@ def test_the_errors_of_the_background_process_are_those_of_the_command(
     assert mount_at(point) is None
 
 
+def test_a_mount_that_no_server_confirmed_says_so(vectors, mount, cvm, point):
+    confirmed = mount(vectors)
+    cvm("umount", point)
+    vectors.stop()
+
+    offline = mount(vectors)
+
+    assert "no server" not in confirmed.stderr
+    assert "revision 3" in offline.stdout
+    assert "no server told of a newer revision" in offline.stderr
+    assert vectors.url in offline.stderr
+
+
 @pytest.mark.parametrize("content", [b"no key\n", b"\0" * 70_000])
 def test_a_file_that_is_no_key_is_named(content, vectors, point, cvm, tmp_path):
     wrong = tmp_path / "notes.txt"

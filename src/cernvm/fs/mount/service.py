@@ -49,10 +49,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LiveMount:
-    """A mount that answers."""
+    """A mount that answers. `unconfirmed` tells why its revision is the last one seen, and no server's."""
 
     record: MountRecord
     revision: int
+    unconfirmed: str = ""
 
 
 class Service:
@@ -152,7 +153,7 @@ class Service:
             revision = self._client.view.revision
             point = str(self._settings.point)
             log.info("mount.ready", extra=fields(point=point, revision=revision))
-            ready(LiveMount(self.record, revision))
+            ready(LiveMount(self.record, revision, self._client.repository.revision_error))
 
         heritage = self._belongings.heritage if self._belongings else None
         self._is_in_office = self._channel is not None
