@@ -65,8 +65,9 @@ def row_of(cvm):
 @pytest.mark.parametrize("is_held", [True, False])
 def test_a_mount_ends_once_its_revision_is_blacklisted(cvm, serve, vectors, point, is_held):
     process, blacklist = serve(is_held=is_held)
-    (name,) = [one for one in point.iterdir() if one.is_file()][:1]
+    (name,) = [one for one in point.iterdir() if one.is_file() and one.stat().st_size][:1]
     with name.open("rb", buffering=0) as file:
+        assert os.pread(file.fileno(), 1, 0)  # so that the kernel has it
         blacklist.write_text(f"<{vectors.name} 1000000")
         cvm("remount", point, check=False)
         process.wait(10)

@@ -87,6 +87,11 @@ class Follower:
             for parent, name in self._view.oldest_names(surplus + self._most_known // 4):
                 self._notifier.invalidate_entry(parent, name)
 
+    def forget_content(self) -> None:
+        """Have the kernel drop what it keeps of every file's content, but of those it reads without us."""
+        for inode in self._view.known_inodes():
+            self._notifier.invalidate_inode(inode)
+
     def _pause_s(self) -> float:
         return min(max(_SHORTEST_WAIT_S, self._view.reload_due_s), TRIM_EVERY_S)
 

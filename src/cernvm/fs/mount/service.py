@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -18,7 +19,8 @@ from cernvm.core.log import fields
 from cernvm.core.process import Record, describe_process
 from cernvm.fs.cache import Breadcrumb
 from cernvm.fs.client import Client
-from cernvm.fs.fuse import Notifier, OpenLedger, Session, Validity, detach, mount_at
+from cernvm.fs.fuse import Notifier, OpenLedger, Patience, Session, Validity, detach, mount_at
+from cernvm.fs.fuse.protocol import Request
 from cernvm.fs.mount.authorization import Authorizer
 from cernvm.fs.mount.control import ControlServer, Question
 from cernvm.fs.mount.explanation import why_row
@@ -208,6 +210,8 @@ class Service:
         """End the mount: what it shows may be read no longer, also by those who have files open."""
         if self._refusal is None:
             self._refusal = reason
+            self._session.guard(_deny, may_remember=False)
+            self._follower.forget_content()  # or the kernel would go on by itself
             self._leave()
 
     def _leave(self) -> None:
@@ -317,6 +321,10 @@ class Service:
             return {"successor": self._office.replace(command)}
 
         return {"status": status, "why": why, "remount": remount, "reload": reload}
+
+
+def _deny(_request: Request, _patience: Patience) -> None:
+    raise OSError(errno.EIO, "refused")
 
 
 def device_at(point: Path) -> str:

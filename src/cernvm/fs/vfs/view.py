@@ -270,6 +270,10 @@ class View:
         paths = self._inodes.oldest_files(count)
         return _names_at(paths, {path: inode for inode, path in self._inodes.known_paths()})
 
+    def known_inodes(self) -> Sequence[int]:
+        """All that is referenced but the root."""
+        return list(dict.fromkeys(inode for inode, _ in self._inodes.known_paths()))
+
     def known_folders(self) -> Sequence[int]:
         """The referenced directories but the root."""
         return self._inodes.known_folders()
