@@ -151,9 +151,9 @@ def test_a_fault_costs_a_reader_a_moment(crowd, hostile, fault):
     took_s = time.monotonic() - began_s
     assert sick.questions >= 1
     assert member.counts.fetched == 0
-    # one rest lasts a second: what came after it may meet the peer once more
+    # what came after its first rest may meet the peer once more
     assert took_s < 4 * HEAD_START_S + 0.5
-    assert member.peers.counters()["left_alone"] == 1
+    assert 1 <= member.counts.bans <= 3
 
 
 def test_many_objects_asked_together_are_not_held_up_either(crowd, hostile):

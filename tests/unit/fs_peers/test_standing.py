@@ -28,7 +28,10 @@ def rests(blame, times):
 
 
 def test_who_fails_again_rests_longer_but_not_for_ever():
-    assert rests(Blame.FAILED, 12) == [1, 2, 4, 8, 16, 32, 64, 128, 256, *3 * [REST_MOST_S]]
+    assert rests(Blame.FAILED, 12) == [
+        *(2.0**n for n in range(-2, 9)),
+        REST_MOST_S,
+    ]
 
 
 def test_who_lies_is_banned_for_a_minute_and_more_each_time():
@@ -41,13 +44,13 @@ def test_who_is_busy_has_done_nothing_wrong():
 
 def test_readers_who_waited_together_are_one_failure():
     standings = Standings(FakeClock())
-    assert [standings.blame(PEER, Blame.FAILED) for _ in range(3)] == [1, 0, 0]
+    assert [standings.blame(PEER, Blame.FAILED) for _ in range(3)] == [0.25, 0, 0]
 
 
 def test_good_conduct_makes_up_for_failures_and_not_for_lies():
     clock = FakeClock()
     standings = Standings(clock)
-    for blame, expected_s in ((Blame.FAILED, 1), (Blame.LIED, 240)):
+    for blame, expected_s in ((Blame.FAILED, 0.25), (Blame.LIED, 240)):
         standings.blame(PEER, blame)
         clock.advance(100)
         standings.went_well(PEER)

@@ -27,7 +27,8 @@ from cernvm.net.wire import EndedError, Wire
 
 LEAST_PACE_BYTES_PER_S = 1 << 20
 MAX_AT_ONCE = 3  # conversations with one peer, one less than it allows us
-_WAITING_SHARE = 0.6  # of the head start, that a peer may wait for what is on its way to it
+# The parts of a head start that a peer may wait for what is on its way to it: for the first object, and for all others.
+_WAITING_SHARE, _WAITING_SHARE_OF_OTHERS = 0.6, 1.5
 MANY_HEAD_STARTS = 4  # what many objects together may wait for
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,15 @@ class Asker:
         """
         tolds = [Told() for _ in requests]
         line = self._line(peer)
-        if not self.standings.may_be_asked(peer) or not line.slots.acquire(blocking=False):
+        if not self.standings.may_be_asked(peer):
+            return tolds
+        # A turn is waited for in the first half of the head start, so that the peer has the other half to answer in.
+        if not line.slots.acquire(timeout=deadline.remaining_s / 2):
+            return tolds
+        if not self.standings.may_be_asked(
+            peer
+        ):  # those who had their turn before us have learned why
+            line.slots.release()
             return tolds
         try:
             blame = self._converse(peer, line, requests, tolds, deadline)
@@ -182,7 +191,8 @@ class Asker:
     ) -> Blame | None:
         """Ask for all at once, and hear the answers in their order."""
         is_single = len(requests) == 1
-        wait_s = _WAITING_SHARE * deadline.remaining_s if is_single else 0.0
+        first_wait_s = _WAITING_SHARE * deadline.remaining_s
+        other_wait_s = _WAITING_SHARE_OF_OTHERS * self.head_start_s / len(requests)
         wire.watch.begin(deadline)
         wire.send(
             b"".join(
@@ -191,11 +201,11 @@ class Asker:
                     request.path,
                     peer,
                     port=self._own.port,
-                    wait_s=wait_s,
+                    wait_s=other_wait_s if number else first_wait_s,
                     secret=self._secret,
                     now_s=time.time(),
                 )
-                for request in requests
+                for number, request in enumerate(requests)
             )
         )
         if not is_single:

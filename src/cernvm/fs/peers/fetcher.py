@@ -66,14 +66,17 @@ class PeerFetcher:
                 byte_range=byte_range,
                 credentials=credentials,
             )
-        request = Request(path, limit_bytes)
-        stored = self._near([request], deadline).get(path)
-        if stored is not None:
-            try:
-                return _pour(stored, open_sink())
-            except (TrustError, FormatError):
-                pass  # the object itself is wrong: servers say so too, and are to be named
-        with self._stock.flights.under_way([path]):
+        with self._stock.flights.under_way([path]) as comes_anyway:
+            if comes_anyway:  # fetched ahead, with others: a peer would be waited for as long
+                patience_s = min(self._asker.head_start_s, deadline.remaining_s) / 2
+                self._stock.flights.wait(path, patience_s, asked_first=True)
+            stored = self._near([Request(path, limit_bytes)], deadline).get(path)
+            if stored is not None:
+                try:
+                    return _pour(stored, open_sink())
+                except (TrustError, FormatError):
+                    pass  # the object itself is wrong: servers say so too, and are to be named
+            self._stock.flights.turn_to_servers([path])
             return self._servers.fetch_into(
                 path,
                 self._keeping(path, open_sink),
@@ -85,21 +88,23 @@ class PeerFetcher:
 
     def fetch_many(self, wants: Sequence[Want[T]], *, deadline: Deadline) -> Iterator[T | CvmError]:
         requests = [Request(want.path, want.limit_bytes) for want in wants if _is_object(want.path)]
-        near = self._near(requests, deadline)
-        rest = [
-            Want(want.path, self._keeping(want.path, want.open_sink), want.limit_bytes)
-            for want in wants
-            if want.path not in near
-        ]
-        others = self._of_servers(rest, deadline)
-        with self._stock.flights.under_way([want.path for want in rest]), closing(others):
-            for want in wants:
-                stored = near.get(want.path)
-                if stored is None:
-                    yield next(others)
-                    continue
-                poured = _poured(want, stored)
-                yield poured
+        with self._stock.flights.under_way([request.path for request in requests]):
+            near = self._near(requests, deadline)
+            rest = [
+                Want(want.path, self._keeping(want.path, want.open_sink), want.limit_bytes)
+                for want in wants
+                if want.path not in near
+            ]
+            self._stock.flights.turn_to_servers([want.path for want in rest])
+            others = self._of_servers(rest, deadline)
+            with closing(others):
+                for want in wants:
+                    stored = near.get(want.path)
+                    if stored is None:
+                        yield next(others)
+                        continue
+                    poured = _poured(want, stored)
+                    yield poured
 
     def _of_servers(
         self, wants: Sequence[Want[T]], deadline: Deadline
@@ -110,7 +115,11 @@ class PeerFetcher:
         """Sinks that leave what they accept in the depot too."""
         if not _is_object(path):
             return open_sink
-        return lambda: _KeptSink(open_sink(), lambda stored: self._stock.depot.put(path, stored))
+        return lambda: _KeptSink(open_sink(), lambda stored: self._keep(path, stored))
+
+    def _keep(self, path: str, stored: bytes) -> None:
+        self._stock.depot.put(path, stored)
+        self._stock.flights.land(path)
 
     def _near(self, requests: Sequence[Request], deadline: Deadline) -> dict[str, bytes]:
         """What our own depot and peers have of it, each with its digest; takes a few head starts at most."""
@@ -126,7 +135,7 @@ class PeerFetcher:
         peers = [peer for peer in self._neighbours.near() if may_be_asked(peer)]
         if open_requests and peers:
             for path, stored in self._of_peers(open_requests, peers, deadline).items():
-                self._stock.depot.put(path, stored)
+                self._keep(path, stored)
                 found[path] = stored
             self._counter.add(missed=sum(request.path not in found for request in open_requests))
         return found

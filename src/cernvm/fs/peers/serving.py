@@ -30,7 +30,7 @@ from cernvm.fs.peers.messages import (
     parse_question,
 )
 from cernvm.fs.peers.neighbours import Neighbours
-from cernvm.fs.peers.peer import Peer
+from cernvm.fs.peers.peer import Peer, ranked
 from cernvm.fs.peers.settings import PeerSettings
 from cernvm.fs.peers.throttle import Throttle
 from cernvm.net.listening import open_listener
@@ -208,12 +208,14 @@ class PeerServer:
             self._refuse(sock, 503, "Busy")
             return
         path = question.path
-        stored = self._stock.depot.get(path)
-        if stored is None and self._stock.flights.wait(path, question.wait_s):
-            stored = self._stock.depot.get(path)
         asker = Peer(asker_at, question.port) if question.port else None
         # Whom we do not know we name to nobody.
         asker = asker if asker in self._neighbours.near() else None
+        stored = self._stock.depot.get(path)
+        if stored is None:
+            is_ours = asker is not None and ranked([self._own, asker], path)[0] == self._own
+            if self._stock.flights.wait(path, question.wait_s, asked_first=is_ours):
+                stored = self._stock.depot.get(path)
         if stored is None:
             holder = self._stock.hearsay.holder(path, besides=asker)
             _send(sock, format_answer(404, "Not Found", ask=holder))

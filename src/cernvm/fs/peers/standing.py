@@ -9,7 +9,7 @@ from enum import Enum
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.fs.peers.peer import Peer
 
-REST_FIRST_S, REST_MOST_S = 1.0, 300.0
+REST_FIRST_S, REST_MOST_S = 0.25, 300.0
 BAN_FIRST_S, BAN_MOST_S = 60.0, 86_400.0
 BUSY_S = 0.5
 _MAX_KNOWN = 1024
