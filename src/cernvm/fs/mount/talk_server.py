@@ -136,9 +136,11 @@ def _accept(listener: socket.socket, mount: Inspection) -> None:
             places.release()
             threading.Event().wait(_RETRY_S)  # no descriptor is free: this passes
             continue
-        threading.Thread(
-            target=_serve, args=(channel, mount, places), name="talk-answer", daemon=True
-        ).start()
+        arguments = (channel, mount, places)
+        try:
+            threading.Thread(target=_serve, args=arguments, name="talk-answer", daemon=True).start()
+        except RuntimeError:  # no more threads: the next asker waits
+            _serve(*arguments)
 
 
 def _is_listening(listener: socket.socket) -> bool:
