@@ -173,10 +173,13 @@ def test_the_shell_completes_names_and_paths_without_a_server(fs, vectors, home)
             },
         )  # fmt: skip
         assert finished.returncode == 0, finished.stderr
-        return [line.partition(",")[2] for line in finished.stdout.split()]
+        return [line.partition(",")[2] for line in finished.stdout.splitlines() if line]
 
     assert f"{NAME}:/misc/" in offered("cvm fs ls vec")
     assert offered(f"cvm fs ls {NAME}:/ch") == [f"{NAME}:/changed"]
     assert offered(f"cvm fs ls {NAME} : /misc/he") == ["/misc/hello.txt"]
     assert "/misc/hello.txt" in offered(f"cvm fs ls {NAME} : /mis")
+    below = offered(f"cvm fs ls {NAME}:/misc/")
+    assert below
+    assert all(path.startswith(f"{NAME}:/misc/") for path in below)
     assert offered("cvm fs tags nothing") == []

@@ -32,7 +32,8 @@ def known_names(home: Home, *, environment: Mapping[str, str]) -> tuple[str, ...
 def names_below(home: Home, name: str, folder: str) -> list[str]:
     """The names in a folder of a repository as it was read last, directories with a slash at the end.
 
-    Names that are no UTF-8 are left out. Empty where that is not at hand. Errors: those of opening it.
+    Names that are no UTF-8, or cannot be printed in a line, are left out. Empty where that is not at hand.
+    Errors: those of opening it.
     """
     settings = CacheSettings(home.cache)
     seen = open_breadcrumbs(settings).last_seen(check_repository_name(name))
@@ -57,7 +58,6 @@ def names_below(home: Home, name: str, folder: str) -> list[str]:
 
 def _is_text(name: bytes) -> bool:
     try:
-        name.decode()
+        return name.decode().isprintable()
     except UnicodeDecodeError:
         return False
-    return True

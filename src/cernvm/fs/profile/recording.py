@@ -114,6 +114,9 @@ def _become(mounts: list[MountSettings], command: list[str], logs: Path, channel
         sys.stderr.flush()
         is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         os._exit(_NOT_FOUND if is_missing else _NOT_EXECUTABLE)
+    except BaseException:
+        log.exception("record.failed")
+        raise
     finally:
         os._exit(1)
 
