@@ -28,11 +28,14 @@ class Followed:
         self.client = Client(self.forge.documents)
         self.view = self.client.mount()
         self.operations = ViewOperations(self.view)
-        self.reads = []
+        self.reads, self.shown_at = [], []
         self.operations.read = self.note_read
         self.descriptor = attach(point, source="forged.test")
         self.follower = Follower(
-            self.view, self.operations, Notifier(self.descriptor, has_epochs=epochs)
+            self.view,
+            self.operations,
+            Notifier(self.descriptor, has_epochs=epochs),
+            on_changing=lambda: self.shown_at.append(self.seen()),
         )
         self.session = Session(
             self.descriptor,
@@ -50,6 +53,11 @@ class Followed:
     def note_read(self, inode, *rest):
         self.reads.append(inode)
         return ViewOperations.read(self.operations, inode, *rest)
+
+    def seen(self):
+        """What is shown, what is known to come, and whether the kernel may remember it."""
+        may_remember = self.operations.generation is not None
+        return self.view.revision, self.view.repository.revision.number, may_remember
 
     def publish(self, revision, entries):
         self.forge.publish(CatalogMaker(b"", entries), revision=revision)
@@ -123,6 +131,12 @@ def look_at_everything(point):
             with open(path, "rb") as file:
                 seen[os.path.relpath(path, point)] = file.read()
     return seen
+
+
+def test_who_guards_a_revision_hears_of_it_before_anybody_sees_it(mounted):
+    mounted.change()
+
+    assert mounted.shown_at == [(1, 2, False)]
 
 
 def test_after_a_change_nothing_old_is_seen_and_nothing_new_is_missed(mounted, point):

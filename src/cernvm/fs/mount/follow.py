@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 class Follower:
     """Reloads a view by its own time plan in a thread, and on demand.
 
+    `on_changing` is called when the repository has another revision, before the view shows it, `on_change` afterwards.
     Concurrency: `reload` from any thread but the session's; two reloads never overlap.
     """
 
@@ -36,6 +37,7 @@ class Follower:
         operations: ViewOperations,
         notifier: Notifier,
         *,
+        on_changing: Callable[[], None] = lambda: None,
         on_change: Callable[[], None] = lambda: None,
         on_refusal: Callable[[CvmError], None] = lambda _: None,
         most_known: int = MOST_KNOWN_INODES,
@@ -43,6 +45,7 @@ class Follower:
         self._view = view
         self._operations = operations
         self._notifier = notifier
+        self._on_changing = on_changing
         self._on_change = on_change
         self._on_refusal = on_refusal
         self._most_known = most_known
@@ -115,6 +118,7 @@ class Follower:
     def _changing(self) -> Iterator[None]:
         with self._operations.changing():
             self._expire_names()
+            self._on_changing()
             yield
 
     def _invalidate(self) -> None:

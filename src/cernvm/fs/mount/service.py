@@ -96,6 +96,7 @@ class Service:
             client.view,
             operations,
             notifier,
+            on_changing=self._guard,
             on_change=self._bequeath,
             on_refusal=self._refuse,
             most_known=settings.kernel.most_known_inodes,
@@ -224,7 +225,9 @@ class Service:
             os.statvfs(self._settings.point)
 
     def _guard(self) -> None:
-        """A new revision may be protected, or not any more."""
+        """A new revision may be protected, or not any more: decided before it is shown."""
+        if self._refusal is not None:
+            return
         authorizer = self._authorizer
         self._session.guard(
             authorizer.admit if authorizer.is_needed else None,
@@ -232,7 +235,6 @@ class Service:
         )
 
     def _bequeath(self) -> None:
-        self._guard()
         if self._office and self._session.heritage:
             self._office.keep(self._estate())
 
