@@ -106,8 +106,8 @@ class Course:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The mirrors, the one in use first."""
-        hosts = self._roster.known.hosts
-        first = hosts.index(self._standing.host) if self._standing.host in hosts else 0
+        hosts, used = self._roster.known.hosts, self._standing.host
+        first = hosts.index(used) if used in hosts else 0
         return hosts[first:] + hosts[:first]
 
     @property

@@ -203,7 +203,10 @@ def _is_stored_form(content: Content, key: ContentKey) -> bool:
     """Whether these are the compressed bytes, put there for a repository that calls them uncompressed."""
     if key.compression is Compression.NONE:
         return False
-    head = content.pread(0, 2)
+    try:
+        head = content.pread(0, 2)
+    except HostError:
+        return True  # what cannot be read is not believed
     looks_compressed = len(head) == 2 and head[0] & 15 == 8 and (head[0] << 8 | head[1]) % 31 == 0
     return looks_compressed and _has_digest(content, key)
 

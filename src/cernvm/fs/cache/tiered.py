@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from cernvm.core.errors import CvmError, SpaceError
+from cernvm.core.errors import CvmError, HostError, SpaceError
 from cernvm.core.log import fields
 from cernvm.fs.cache.port import Cache, Content, ContentKey, Draft, Rank, Usage
 
@@ -70,8 +70,12 @@ class TieredCache:
         finally:
             self._lower.close()
 
-    def _lift(self, key: ContentKey, content: Content) -> Content:
-        data = content.pread(0, content.size_bytes)
+    def _lift(self, key: ContentKey, content: Content) -> Content | None:
+        try:
+            data = content.pread(0, content.size_bytes)
+        except HostError as error:
+            log.warning("cache.lower_not_read", extra=fields(name=key.name, error=str(error)))
+            return None
         if len(data) < content.size_bytes:  # somebody is cutting it just now
             return content
         draft = self._upper.draft(key)
