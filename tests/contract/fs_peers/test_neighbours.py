@@ -1,6 +1,7 @@
 """What every way to know one's neighbours keeps."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,16 +11,16 @@ from system.crowd import free_port
 OWN, NEAR = Peer("127.0.0.1", free_port()), Peer("127.0.0.1", free_port())
 
 
-def listed(stack):
+def listed():
     return ListedNeighbours([OWN, NEAR, NEAR], OWN), ListedNeighbours([OWN, NEAR], NEAR)
 
 
-def in_memory(stack):
+def in_memory():
     meeting = set()
     return MemoryNeighbours(meeting), MemoryNeighbours(meeting)
 
 
-def announced(stack):
+def announced():
     pytest.importorskip("zeroconf")
     from cernvm.fs.peers.announcing import ZeroconfNeighbours
 
@@ -28,9 +29,9 @@ def announced(stack):
 
 @pytest.fixture(params=[listed, in_memory, announced])
 def both(request):
-    found = request.param(None)
-    found[0].announce(OWN)
-    found[1].announce(NEAR)
+    found = request.param()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one, own: one.announce(own), found, (OWN, NEAR)))
     yield found
     for one in found:
         one.close()

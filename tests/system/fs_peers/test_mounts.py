@@ -4,9 +4,11 @@ import functools
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from cernvm.fs.peers import Peer
 from conftest import CVM
-from system.crowd import free_port
+from system.crowd import free_port, wait_for_listener
 
 NAME = "crowd.cernvm.test"
 CLIENTS = 3
@@ -27,6 +30,7 @@ class Counting(SimpleHTTPRequestHandler):
     def do_GET(self):
         self.path = self.path.removeprefix(f"/cvmfs/{NAME}")
         self.server.asked[self.path.strip("/")] += 1
+        time.sleep(0.02)  # servers are further away than peers
         super().do_GET()
 
     def log_message(self, *arguments):
@@ -89,9 +93,14 @@ class Mounts:
             number, "--peers", every, "--peers-listen", self.address(number), *options
         )
 
+    def row(self, number):
+        done = self.run(number, "mount", "--json")
+        assert done.stdout, done.stderr
+        (row,) = json.loads(done.stdout)
+        return row
+
     def peers(self, number):
-        (row,) = json.loads(self.run(number, "mount", "--json").stdout)
-        return row["peers"]
+        return self.row(number)["peers"]
 
     def end(self):
         for number in range(CLIENTS):
@@ -147,7 +156,7 @@ def test_three_mounts_one_after_the_other_load_the_server_once(mounts, server, t
     for point in points[1:]:
         assert read_all(point) == expected
     again = server.objects - first
-    assert again.total() <= first.total() * 0.1
+    assert again.total() <= max(1, first.total() * 0.1)
     told = [mounts.peers(n) for n in range(CLIENTS)]
     assert sum(row["served"] for row in told) > first.total()
     assert not any(row["lies"] for row in told)
@@ -159,8 +168,9 @@ def test_three_mounts_that_read_at_once_load_the_server_about_once(mounts, serve
     with ThreadPoolExecutor(CLIENTS) as pool:
         for found in pool.map(read_all_elsewhere, points):
             assert found == expected
-    # The figure without peers is CLIENTS; the test machine may be so busy that some head starts pass in vain.
-    assert server.objects.total() <= len(server.objects) * 2
+    # Without peers each client asks for each object, and for some twice: ahead, and when that comes late.
+    # The machine that tests may be so busy that some head starts pass in vain.
+    assert server.objects.total() <= len(server.objects) * CLIENTS * 0.75
 
 
 READ_ALL = """
@@ -187,6 +197,38 @@ def test_peers_go_on_when_the_server_is_gone(mounts, server, tree):
     finally:
         server.serve_forever = lambda: None
         server.stop = lambda: None
+
+
+def test_a_peer_whose_process_is_killed_is_one_again(mounts, server, tree):
+    points = [mounts.mount_among_peers(n) for n in range(2)]
+    expected = content_of(tree)
+    assert read_all(points[0]) == expected
+    before = server.objects
+    killed = mounts.row(0)["pid"]
+    os.kill(killed, signal.SIGKILL)
+    end_s = time.monotonic() + 20
+    while mounts.row(0)["pid"] == killed or "peers" not in mounts.row(0):
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+    host, port = mounts.address(0).split(":")
+    wait_for_listener(Peer(host, int(port)))
+    time.sleep(1)  # whoever met nobody there has given it a rest
+    assert read_all(points[1]) == expected
+    assert (server.objects - before).total() <= max(1, before.total() * 0.25)
+    assert read_all(points[0]) == expected
+
+
+def test_peers_that_die_while_others_read_cost_no_byte_and_no_hang(mounts, server, tree):
+    points = [mounts.mount_among_peers(n, "--packs", "off") for n in range(CLIENTS)]
+    expected = content_of(tree)
+    assert read_all(points[1]) == expected
+    with ThreadPoolExecutor(1) as pool:
+        began_s = time.monotonic()
+        reading = pool.submit(read_all_elsewhere, points[0])
+        for number in (1, 2):
+            mounts.run(number, "umount", "--force", points[number])
+        assert reading.result(30) == expected
+    assert time.monotonic() - began_s < 20
 
 
 def test_mounts_that_announce_themselves_find_each_other(mounts, server, tree):
