@@ -31,7 +31,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
     "Software": {
         "repo": ("cernvm.cli.repo:repo", "Create, publish and serve CernVM-FS repositories."),
         "mount": ("cernvm.cli.mount:mount", "Mount a repository."),
-        "umount": ("cernvm.cli.mount:umount", "Unmount a repository."),
+        "umount": ("cernvm.cli.umount:umount", "Unmount a repository."),
         "remount": ("cernvm.cli.remount:remount", "Show a new revision, or replace a mount's process."),
         "fs": ("cernvm.cli.fs:fs", "Look into repositories and copy out of them."),
         "exec": ("cernvm.cli.exec:exec_", "Run a command that sees repositories, without root."),

@@ -1,4 +1,4 @@
-"""`cvm mount` and `cvm umount`: show a repository as a folder, and take it away."""
+"""`cvm mount`: show a repository as a folder, or list what is shown."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from cernvm.cli.completion import complete_name
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
 from cernvm.cli.reading import FOLDER, mounting_options
+from cernvm.cli.serving import serving_command
 from cernvm.core import log
 from cernvm.core.errors import CvmError, InvalidInputError, NotFoundError
 from cernvm.fs.api import Wanted, locate_mount
@@ -35,12 +36,10 @@ from cernvm.fs.mount import (
     resolve_point,
     start_in_background,
     take_over,
-    unmount,
 )
 from cernvm.fs.mount.systemd_unit import systemd_unit
 from cernvm.fs.peers.settings import PeerSettings
 
-_RUN_CVM = "from cernvm.cli.main import main; main()"
 _LISTING_DEADLINE_S = 1.0
 
 
@@ -149,29 +148,6 @@ def mount(
             _tell(_start(settings, edge).hear(), as_json=as_json)
 
 
-@click.command(epilog="Example: cvm umount /mnt/sft")
-@click.argument("mountpoint", required=False, type=FOLDER)
-@click.option("--all", "is_all", is_flag=True, help="All that cvm mount lists.")
-@click.option("--force", is_flag=True, help="Also while it is in use: its readers get errors.")
-@click.pass_obj
-def umount(edge: Edge, *, mountpoint: Path | None, is_all: bool, force: bool) -> None:
-    """Unmount the repository at MOUNTPOINT and end the process that served it."""
-    if is_all == (mountpoint is not None):
-        raise InvalidInputError("name what to unmount", advice="cvm umount MOUNTPOINT, or --all")
-    if mountpoint is not None:
-        unmount(resolve_point(mountpoint), edge.home.run, force=force)
-        return
-    failed: CvmError | None = None
-    for record in recorded_mounts(edge.home.run):
-        try:
-            unmount(record.point, edge.home.run, force=force)
-        except CvmError as error:
-            click.echo(f"cvm: {record.repository}: {error.what}", err=True)
-            failed = error
-    if failed is not None:
-        raise failed
-
-
 def _with_peers(
     settings: PeerSettings, peers: str, listen: str, secret: Path | None
 ) -> PeerSettings:
@@ -258,12 +234,6 @@ def _start(settings: MountSettings, edge: Edge) -> Started:
 
     log_file = edge.home.log / f"mount-{settings.repository}.log"
     return start_in_background(serve, log_file, level=_level(edge))
-
-
-def serving_command(edge: Edge, *words: str) -> list[str]:
-    """The command of a process that serves a mount."""
-    level = "--debug" if edge.debug else "-v"
-    return [sys.executable, "-P", "-c", _RUN_CVM, level, "mount", *words]
 
 
 def _level(edge: Edge) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from cernvm.cli.main import Edge
-from cernvm.cli.mount import serving_command
 from cernvm.cli.output import json_option, print_json
 from cernvm.cli.paths import PATH
+from cernvm.cli.serving import serving_command
 from cernvm.core.errors import CvmError, DeadlineError, NotFoundError
 from cernvm.fs.mount import MountRecord, ask, recorded_mount, resolve_point
 

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from cernvm.core import errors
-from cernvm.fs.mount import ERRNOS, errno_of
+from cernvm.fs.mount.errno_of import ERRNOS, errno_of
 
 
 @pytest.mark.parametrize("leaf", list(errors.leaves()))

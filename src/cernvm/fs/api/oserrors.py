@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from cernvm.core.errors import CvmError
 from cernvm.fs.api.files import WrongKindError
-from cernvm.fs.mount import errno_of
+from cernvm.fs.mount.errno_of import errno_of
 
 
 def os_error(error: CvmError, path: str) -> OSError:

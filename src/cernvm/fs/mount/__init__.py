@@ -9,18 +9,42 @@ answers what `ask` asks, also about a path (`explanation.py`). `background.py` s
 `ending.py` ends one, dead or alive.
 """
 
-from cernvm.fs.mount.background import Report, Started, start_in_background
-from cernvm.fs.mount.control import ask
-from cernvm.fs.mount.ending import unmount
-from cernvm.fs.mount.errno_of import ERRNOS, errno_of
-from cernvm.fs.mount.mounting import mount_repository, take_over
-from cernvm.fs.mount.places import Place, find_place, resolve_point
-from cernvm.fs.mount.record import MountRecord, recorded_mount, recorded_mounts
-from cernvm.fs.mount.service import LiveMount
-from cernvm.fs.mount.settings import MountSettings
+from typing import TYPE_CHECKING
+
+from cernvm.core.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from cernvm.fs.mount.background import Report, Started, start_in_background
+    from cernvm.fs.mount.control import ask
+    from cernvm.fs.mount.ending import unmount
+    from cernvm.fs.mount.mounting import mount_repository, take_over
+    from cernvm.fs.mount.places import Place, find_place, resolve_point
+    from cernvm.fs.mount.record import MountRecord, recorded_mount, recorded_mounts
+    from cernvm.fs.mount.service import LiveMount
+    from cernvm.fs.mount.settings import MountSettings
+else:
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "Report": "background",
+            "Started": "background",
+            "start_in_background": "background",
+            "ask": "control",
+            "unmount": "ending",
+            "mount_repository": "mounting",
+            "take_over": "mounting",
+            "Place": "places",
+            "find_place": "places",
+            "resolve_point": "places",
+            "MountRecord": "record",
+            "recorded_mount": "record",
+            "recorded_mounts": "record",
+            "LiveMount": "service",
+            "MountSettings": "settings",
+        },
+    )
 
 __all__ = [
-    "ERRNOS",
     "LiveMount",
     "MountRecord",
     "MountSettings",
@@ -28,7 +52,6 @@ __all__ = [
     "Report",
     "Started",
     "ask",
-    "errno_of",
     "find_place",
     "mount_repository",
     "recorded_mount",
