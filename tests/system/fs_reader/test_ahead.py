@@ -13,7 +13,13 @@ from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack_table import packing_key
 from cernvm.fs.format.profile import Access, Profile
 from cernvm.fs.reader.ahead import profiles
-from cernvm.fs.reader.settings import AheadSettings
+from cernvm.fs.reader.ahead.course import WantedPack
+from cernvm.fs.reader.ahead.gathering import Gatherer
+from cernvm.fs.reader.ahead.run import Run
+from cernvm.fs.reader.ahead.tally import Tally, Way
+from cernvm.fs.reader.ahead.window import Window
+from cernvm.fs.reader.larder import Larder
+from cernvm.fs.reader.settings import NOTHING_AHEAD, AheadSettings
 from cernvm.net import Fault, MemoryExchange
 from cernvm.net.link import Link
 
@@ -114,6 +120,24 @@ def test_a_pack_brings_a_directory_in_one_request(opened, packed):
 
     assert asked(client, "K") == [object_path(pack.digest, ObjectKind.PACK)]
     assert len(asked(client)) == 1
+
+
+def test_what_a_pack_brings_in_vain_does_not_fill_the_window(opened, packed):
+    forge, pack = packed
+    client, view = opened(forge, NOTHING_AHEAD)
+    read_all(client, view, IN_ORDER[:5])
+    repository, larder, tally = client.repository, Larder(1 << 20), Tally()
+    run = Run(iter([]), Window(1 << 20), tally, lambda: None, is_ordered=True)
+    run.window.sent(pack.size_bytes)
+
+    gatherer = Gatherer(repository.fetcher, repository.objects, larder, tally)
+    gatherer.gather(run, [WantedPack(Way.PACK, pack)])
+
+    rations = larder.take_older_than(0, COUNT)
+    assert len(rations) == COUNT - 5
+    for ration in rations:
+        ration.origin.used(len(ration.stored))
+    assert run.window.unused_bytes == 0
 
 
 def test_each_can_be_turned_off(opened, packed):

@@ -61,7 +61,7 @@ class Ration:
 class Larder:
     """Objects by their raw digest, at most `limit_bytes` as stored, the oldest given up first.
 
-    `overflow` gets what is given up for lack of room. Concurrency: safe from any thread.
+    `overflow` gets what is given up for lack of room, or because it came again. Concurrency: safe from any thread.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -97,7 +97,8 @@ class Larder:
         given_up: list[Ration] = []
         with self._changed:
             self._carriers.pop(raw, None)
-            self._drop(raw)
+            if (twice := self._drop(raw)) is not None:
+                given_up.append(twice)
             self._rations[raw] = Ration(key, stored, content_bytes, origin, time.monotonic())
             self._size_bytes += len(stored)
             while self._size_bytes > self.limit_bytes:

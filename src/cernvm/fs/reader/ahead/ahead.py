@@ -30,6 +30,7 @@ from cernvm.fs.reader.settings import AheadSettings
 from cernvm.net import Fetcher
 
 MAX_THREADS = 8
+PROFILE_BYTES = 8 << 20  # a program that has begun reads nearly all of it
 MAX_RUNS = 8
 MAX_MISSES = 64
 FULL = 0.4  # of the larder
@@ -170,7 +171,7 @@ class Ahead:
         return True
 
     def _begin_profile(self, profile: Profile) -> None:
-        self.begin(b"\0" + profile.label.encode(), profile_steps(profile), Window(LARGEST_BYTES))
+        self.begin(b"\0" + profile.label.encode(), profile_steps(profile), Window(PROFILE_BYTES))
 
     def _next_steps(self) -> tuple[Run, Sequence[Step]] | None:
         with self._lock:

@@ -106,7 +106,9 @@ class Gatherer:
             self._tally.failed(step.way)
             run.returned(pack.size_bytes)
         else:
-            self._tally.fetched(step.way, kept, pack.size_bytes)
+            # The rest nobody will use, and what waits for its use fills the window.
+            run.returned(pack.size_bytes - kept.size_bytes)
+            self._tally.fetched(step.way, kept.objects, pack.size_bytes)
 
     def _note_failed_pack(self, pack: Pack, error: CvmError) -> None:
         """A pack that lies is never asked for again; one that is missing not for long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cernvm.fs.cache import ContentKey
 from cernvm.fs.format.pack import Pack, PackedObject, PackReader
@@ -11,8 +12,15 @@ from cernvm.fs.reader.larder import Larder, Origin
 from cernvm.net import Sink
 
 
-class PackFlight(Sink[int]):
-    """Takes a pack's bytes; gives how many objects of it were kept, those left out of which `is_here` says yes.
+class Kept(NamedTuple):
+    """What of a pack is of use."""
+
+    objects: int
+    size_bytes: int
+
+
+class PackFlight(Sink[Kept]):
+    """Takes a pack's bytes; gives what of it was kept: the objects but for those of which `is_here` says yes.
 
     `due_s` tells a waiting reader how far off an object is: what lies before it, at the pace that the pack has come so
     far. Concurrency: written by one thread, asked by any.
@@ -36,7 +44,7 @@ class PackFlight(Sink[int]):
         self._first_byte_s = first_byte_s
         self._is_here = is_here
         self._came_at_s = 0.0
-        self._kept = 0
+        self._kept = Kept(0, 0)
 
     def write(self, data: bytes, /) -> None:
         if not self._received_bytes:
@@ -51,9 +59,9 @@ class PackFlight(Sink[int]):
                 continue
             key = ContentKey(packed.digest, packed.compression)
             self._larder.put(key, stored, packed.content_bytes, self._origin)
-            self._kept += 1
+            self._kept = Kept(self._kept.objects + 1, self._kept.size_bytes + len(stored))
 
-    def finish(self) -> int:
+    def finish(self) -> Kept:
         self._reader.finish()
         return self._kept
 

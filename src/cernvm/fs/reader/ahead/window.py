@@ -43,7 +43,8 @@ class Window:
     def used(self, size_bytes: int) -> None:
         """A reader took something."""
         self.unused_bytes = max(0, self.unused_bytes - size_bytes)
-        self.size_bytes = min(LARGEST_BYTES, self.size_bytes + size_bytes)
+        if self.size_bytes < LARGEST_BYTES:
+            self.size_bytes = min(LARGEST_BYTES, self.size_bytes + size_bytes)
 
     def wasted(self, size_bytes: int) -> None:
         """Something was given up: nobody wanted it, or it did not come."""
