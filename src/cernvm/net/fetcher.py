@@ -88,7 +88,8 @@ class ChainFetcher:
             asked_s = failure.retry_after_s if isinstance(failure, HostError) else 0.0
             journey = self.course.advance(journey, ended.outcome, asked_s, deadline)
         if failure is None or deadline.has_passed:
-            failure = DeadlineError(f"fetching {path}", after_s=deadline.budget_s)
+            last = f" (at last: {failure})" if failure else ""
+            failure = DeadlineError(f"fetching {path}{last}", after_s=deadline.budget_s)
             self.course.give_up(journey)
         raise refusal or failure
 

@@ -18,6 +18,7 @@ from cernvm.net import (
     ChainFetcher,
     Credentials,
     Fault,
+    MemoryExchange,
     Rules,
     Urgency,
     Want,
@@ -148,6 +149,13 @@ def test_the_deadline_holds_when_every_host_is_silent(fetcher, world):
     with pytest.raises(DeadlineError):
         get(fetcher, seconds=0.8)
     assert time.monotonic() - started < 2
+
+
+def test_who_ran_out_of_time_is_told_of_whom_he_waited_for():
+    exchange = MemoryExchange({"http://only": {}}, {("http://only", ""): Fault.SILENT})
+
+    with pytest.raises(DeadlineError, match="fetching .*http://only"):
+        get(ChainFetcher(Chain(("http://only",)), exchange), seconds=0.2)
 
 
 def test_every_attempt_is_told(fetcher, world):
