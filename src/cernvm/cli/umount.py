@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from cernvm.cli.main import Edge
+from cernvm.cli.paths import PATH
 from cernvm.core.errors import CvmError, InvalidInputError
 from cernvm.fs.mount import recorded_mounts, resolve_point, unmount
 
 
 @click.command(epilog="Example: cvm umount /mnt/sft")
-@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("mountpoint", required=False, type=PATH)
 @click.option("--all", "is_all", is_flag=True, help="All that cvm mount lists.")
 @click.option("--force", is_flag=True, help="Also while it is in use: its readers get errors.")
 @click.pass_obj

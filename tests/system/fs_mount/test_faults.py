@@ -129,7 +129,7 @@ def mounted(cvm, point, repository):
 
 @pytest.fixture
 def workload(point, repository):
-    """Start a program that reads sets of files, again and again for some `seconds`; gives a function that waits for it."""
+    """Start a program that reads sets of files, again and again for some `seconds`; gives what waits for its end."""
     started = []
 
     def start(*sets, threads=6, seconds=0.0):

@@ -3,11 +3,16 @@
 import json
 import os
 import signal
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
+from cernvm.core.home import Home
 from cernvm.fs.mount import recorded_mounts
+from conftest import CVM
 
 QUICK_S = 3  # 2 s are promised on a machine that does nothing else
 
@@ -119,27 +124,21 @@ def test_a_path_of_no_mount_is_told_apart(cvm, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_another_user_learns_what_may_be_known(vectors, mount, point, home, record, tmp_path):
-    mount(vectors)
-    for folder in (tmp_path, home.path, home.run):
+def test_another_user_learns_what_may_be_known(vectors, mount, point, cvm):
+    with tempfile.TemporaryDirectory(prefix="cvm-why-", dir="/tmp") as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    for folder in tmp_path.parents:
-        if folder != folder.parent and not folder.stat().st_mode & 0o001:
-            pytest.skip(f"{folder} lets no other user in")
+        mount(vectors, CVM_HOME=name)
+        try:
+            (record,) = recorded_mounts(Home(folder).run)
+            finished = subprocess.run(
+                [CVM, "why", str(point / "changed")], env={**os.environ, "CVM_HOME": name},
+                user=65534, group=65534, extra_groups=[], cwd="/",
+                capture_output=True, text=True, timeout=30, check=False,
+            )  # fmt: skip
+        finally:
+            cvm("umount", "--force", point, CVM_HOME=name)
 
-    finished = as_nobody(home, "why", point / "changed")
-
-    assert finished.returncode == 14
+    assert finished.returncode == 14, finished.stderr
     assert "another user's" in finished.stderr
-    assert f"{record().process.pid} runs" in finished.stdout
-
-
-def as_nobody(home, *words):
-    import subprocess
-
-    from conftest import CVM
-
-    return subprocess.run(
-        [CVM, *map(str, words)], capture_output=True, text=True, timeout=30, user=65534, group=65534,
-        extra_groups=[], env={**os.environ, "CVM_HOME": str(home.path)}, check=False,
-    )  # fmt: skip
+    assert f"{record.process.pid} runs" in finished.stdout

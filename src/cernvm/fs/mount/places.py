@@ -86,7 +86,7 @@ def _resolve(path: Path) -> tuple[Path, Mounted | None]:
             if prefix in ours:
                 inner = _innermost(absolute, ours)
                 return absolute, ours[inner]
-            if prefix.is_symlink():
+            if _is_link(prefix):
                 target = prefix.parent / prefix.readlink()
                 rest = absolute.relative_to(prefix)
                 absolute = Path(os.path.normpath(target / rest))
@@ -94,6 +94,13 @@ def _resolve(path: Path) -> tuple[Path, Mounted | None]:
         else:
             return absolute, None
     return absolute, None
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except PermissionError:
+        return False  # a folder above lets us not look: the mount table tells of what lies below
 
 
 def _innermost(path: Path, ours: dict[Path, Mounted]) -> Path:
