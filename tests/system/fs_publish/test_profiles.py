@@ -10,7 +10,9 @@ from cernvm.core.errors import NotFoundError
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import PackReader
 from cernvm.fs.format.pack_table import SMALL_BYTES
+from cernvm.fs.format.profile import format_profile
 from cernvm.fs.format.reads import FirstRead
+from cernvm.fs.publish import profiles
 from cernvm.fs.publish.profiles import Recording, read_profiles
 from cernvm.fs.publish.publishing import Options, publish_profiles, publish_tree
 from cernvm.fs.publish.revision import read_manifest
@@ -86,6 +88,18 @@ def test_a_profile_lists_the_catalogs_and_objects_that_the_reads_need(
     assert profiled.profiles[0].lost_paths == (b"/gone",)
     found, _ = read_back(repository, store)
     check_equal(release, found)
+
+
+def test_a_profile_is_no_longer_than_readers_take(repository, store, release, monkeypatch):
+    monkeypatch.setattr(profiles, "MAX_PROFILE_BYTES", 700)
+    monkeypatch.setattr(profiles, "PACK_LINES_BYTES", 200, raising=False)
+    publish_tree(repository, store, release)
+    publish_profiles(repository, store, lambda _: [Recording("start", READS, 2)])
+
+    profile = only_profile(repository, store)
+
+    assert [access.path for access in profile.accesses][:2] == [b"/bin/start", b"/lib"]
+    assert len(format_profile(profile)) <= 700
 
 
 def test_its_packs_hold_its_small_objects_in_the_order_of_access(repository, store, profiled):

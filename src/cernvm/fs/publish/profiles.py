@@ -28,6 +28,7 @@ from cernvm.fs.format.profile import (
     Profile,
     format_profile,
     parse_profile,
+    quote_path,
 )
 from cernvm.fs.format.reads import FirstRead
 from cernvm.fs.publish.cutting import MOST_BYTES, OBJECT_BYTES
@@ -36,6 +37,9 @@ from cernvm.fs.publish.finding import Finder, Found
 from cernvm.fs.publish.packing import Packer, SmallObject
 from cernvm.fs.publish.revision import read_object
 from cernvm.fs.store.port import ObjectStore
+
+ACCESS_BYTES = 120  # of an access's line, besides its path
+PACK_LINES_BYTES = 1 << 20  # of all packs' lines together
 
 log = logging.getLogger(__name__)
 
@@ -131,17 +135,21 @@ class ProfileWriter:
 
 
 def _resolve(finder: Finder, reads: Sequence[FirstRead]) -> tuple[list[Access], tuple[bytes, ...]]:
-    """The objects that the reads need now, each once, in order; and the paths that are gone."""
+    """The objects that the reads need now, each once, in order, as many as fit; and the paths that are gone."""
     objects: dict[tuple[Digest, ObjectKind], Access] = {}
     lost: dict[bytes, None] = {}
+    room_bytes = MAX_PROFILE_BYTES - PACK_LINES_BYTES
     for read in reads:
         found = finder.find(read.path)
         accesses = [] if found is None else list(_accesses(found, read))
         if not accesses:
             lost[read.path] = None
         for access in accesses:
-            if len(objects) < MAX_ACCESSES:
-                objects.setdefault((access.digest, access.kind), access)
+            if (access.digest, access.kind) in objects:
+                continue
+            room_bytes -= ACCESS_BYTES + len(quote_path(access.path))
+            if len(objects) < MAX_ACCESSES and room_bytes > 0:
+                objects[access.digest, access.kind] = access
     return list(objects.values()), tuple(lost)
 
 
