@@ -26,15 +26,29 @@ def refuse(question):
     raise NotFoundError("path", "/x", advice="look elsewhere")
 
 
+def fail(question):
+    raise OSError(24, "Too many open files", "/proc/self/fd")
+
+
 @pytest.fixture
 def path(tmp_path):
     server = ControlServer(
         tmp_path / "c.sock",
-        {"echo": lambda question: question, "refuse": refuse, "big": lambda _: {"x": "y" * 2**20}},
+        {
+            "echo": lambda question: question,
+            "refuse": refuse,
+            "fail": fail,
+            "big": lambda _: {"x": "y" * 2**20},
+        },
     )
     yield tmp_path / "c.sock"
     server.close()
     assert not (tmp_path / "c.sock").exists()
+
+
+def test_what_fails_within_the_mount_is_told(path):
+    with pytest.raises(UnavailableError, match="Too many open files"):
+        ask(path, {"ask": "fail"})
 
 
 def say(path, data):

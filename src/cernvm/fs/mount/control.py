@@ -161,9 +161,20 @@ class ControlServer:
             answer = self._answers.get(str(question.get("ask")))
             if answer is None:
                 raise InvalidInputError(f"a mount can be asked: {', '.join(self._answers)}")
-            return answer(question)
+            return _answered(answer, question)
         except CvmError as error:
             return {"error": error.what, "advice": error.advice}
+
+
+def _answered(
+    answer: Callable[[Question], Mapping[str, Any]], question: Question
+) -> Mapping[str, Any]:
+    """An answer. Errors: `UnavailableError` for what the machine denies the mount, a file or a descriptor."""
+    try:
+        return answer(question)
+    except OSError as error:
+        reason = f"the mount cannot answer: {error.strerror or error}"
+        raise UnavailableError(reason, advice="its log may say more") from error
 
 
 def _receive_line(channel: socket.socket, limit_bytes: int) -> bytes:

@@ -200,7 +200,7 @@ class ViewOperations:
     def _note_absent(self, parent: int, name: bytes) -> None:
         absent = self._absent
         if len(absent) >= MAX_ABSENT:
-            absent.pop(next(iter(absent)), None)
+            absent.popitem()  # in one step, as others may be adding
             self._has_lost_absent = True
         absent[parent, name] = None
 
