@@ -29,6 +29,7 @@ LEAST_PACE_BYTES_PER_S = 1 << 20
 MAX_AT_ONCE = 3  # conversations with one peer, one less than it allows us
 # The parts of a head start that a peer may wait for what is on its way to it: for the first object, and for all others.
 _WAITING_SHARE, _WAITING_SHARE_OF_OTHERS = 0.6, 1.5
+_MAX_LINES = 256  # those whom announcements name may come and go
 MANY_HEAD_STARTS = 4  # what many objects together may wait for
 
 log = logging.getLogger(__name__)
@@ -253,8 +254,15 @@ class Asker:
             log.log(level, "peer.left_alone", extra=told)
 
     def _line(self, peer: Peer) -> _Line:
+        forgotten: list[Wire] = []
         with self._lock:
-            return self._lines.setdefault(peer, _Line())
+            if peer not in self._lines and len(self._lines) >= _MAX_LINES:
+                forgotten = [wire for line in self._lines.values() for wire in line.idle]
+                self._lines.clear()  # conversations under way close their own
+            found = self._lines.setdefault(peer, _Line())
+        for wire in forgotten:
+            wire.close()
+        return found
 
     def _take_idle(self, line: _Line) -> Wire | None:
         while True:
