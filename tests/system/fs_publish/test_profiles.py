@@ -91,15 +91,15 @@ def test_a_profile_lists_the_catalogs_and_objects_that_the_reads_need(
 
 
 def test_a_profile_is_no_longer_than_readers_take(repository, store, release, monkeypatch):
-    monkeypatch.setattr(profiles, "MAX_PROFILE_BYTES", 700)
-    monkeypatch.setattr(profiles, "PACK_LINES_BYTES", 200, raising=False)
+    monkeypatch.setattr(profiles, "MAX_PROFILE_BYTES", 400)
+    monkeypatch.setattr(profiles, "PACK_LINES_BYTES", 100)
     publish_tree(repository, store, release)
     publish_profiles(repository, store, lambda _: [Recording("start", READS, 2)])
 
     profile = only_profile(repository, store)
 
     assert [access.path for access in profile.accesses][:2] == [b"/bin/start", b"/lib"]
-    assert len(format_profile(profile)) <= 700
+    assert len(format_profile(profile)) <= 400
 
 
 def test_its_packs_hold_its_small_objects_in_the_order_of_access(repository, store, profiled):
