@@ -22,12 +22,12 @@ def exchange():
     one.close()
 
 
-def ahead(fetcher, path):
+def ahead(fetcher, path, limit_bytes=1000):
     try:
         fetcher.fetch_into(
             path,
             lambda: Collected(bytes),
-            limit_bytes=1000,
+            limit_bytes=limit_bytes,
             deadline=Deadline.after(3),
             urgency=Urgency.BACKGROUND,
         )
@@ -118,9 +118,11 @@ def test_the_link_is_measured_by_what_is_fetched(mirror, exchange):
     fetcher = ChainFetcher(Chain((host.url,)), exchange)
     assert fetcher.link.rtt_s == 0
 
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
-        fetch(fetcher, "x", limit_bytes=50_000, deadline=Deadline.after(3), accept=len)
+    fetch(fetcher, "x", limit_bytes=50_000, deadline=Deadline.after(3), accept=len)
+    assert fetcher.link.bytes_per_s == 0, "one reader does not fill a link"
+    end = time.monotonic() + 10
+    while not fetcher.link.bytes_per_s and time.monotonic() < end:
+        ahead(fetcher, "x", limit_bytes=50_000)
 
     assert 0 < fetcher.link.rtt_s < 0.1
     assert fetcher.link.bytes_per_s > 100_000
@@ -129,11 +131,15 @@ def test_the_link_is_measured_by_what_is_fetched(mirror, exchange):
 def measured(*, rtt_s, bytes_per_s, size_bytes):
     lanes = Lanes(2, 4)
     lanes.waited(rtt_s)
-    end = time.monotonic() + 0.25
-    lanes.received(0)
-    while time.monotonic() < end:
-        lanes.received(int(bytes_per_s / 100))
-        time.sleep(0.01)
+    begun_s = time.monotonic()
+    end, sent_bytes = begun_s + 0.6, 0
+    with lanes.lane(AHEAD, Deadline.after(5)):
+        lanes.received(0)
+        while (now_s := time.monotonic()) < end:
+            due_bytes = int((now_s - begun_s) * bytes_per_s)
+            lanes.received(due_bytes - sent_bytes)
+            sent_bytes = due_bytes
+            time.sleep(0.01)
     for _ in range(50):
         lanes.finished(AHEAD, size_bytes)
     return lanes
