@@ -301,13 +301,12 @@ def test_killed_clients_under_servers_that_fail(
     sick.fall_ill(*(fault for fault in ALL_FAULTS if fault is not Fault.DEAD), share=0.2)
     told, kills = [], count(200)
     with watched() as worst_s:
-        read = workload(*range(4), seconds=5)
         for number in range(kills):
+            if number % 10 == 0:
+                read = workload(*seeded.sample(range(SETS), 4), seconds=4)
             kill_client(home, after_s=seeded.uniform(0.26, 0.4))
             if number % 10 == 9:
                 told.append(read())
-                read = workload(*seeded.sample(range(SETS), 4), seconds=5)
-        told.append(read())
     for one in told:
         report("killed clients", one)
         assert one["wrong"] == []
@@ -392,8 +391,9 @@ def test_killed_cleaners_while_programs_read(
     mounted(well)
     told = []
     with watched() as worst_s:
-        read = workload(*range(12), threads=2, seconds=3)
         for number in range(count(100)):
+            if number % 10 == 0:
+                read = workload(*seeded.sample(range(SETS), 8), threads=2, seconds=3)
             cleaner = subprocess.Popen(
                 [CVM, "cache", "clean", "--to-mb", "0"],
                 env={**os.environ, "CVM_HOME": str(home.path)},
@@ -404,8 +404,6 @@ def test_killed_cleaners_while_programs_read(
             cleaner.wait(10)
             if number % 10 == 9:
                 told.append(read())
-                read = workload(*seeded.sample(range(SETS), 8), threads=2, seconds=3)
-        told.append(read())
     for one in told:
         assert_sound(one, worst_s)
         assert one["errors"] == {}
