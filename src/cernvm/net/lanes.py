@@ -94,12 +94,13 @@ class Lanes:
 
         What waits in a queue somewhere on the way is what a foreground request has to wait behind.
         """
-        rtt_s, bytes_per_s = self._meter.rtt.best, self._meter.bytes_per_s
+        rtt_s, bytes_per_s = self._meter.rtt.best, self._meter.rate.best
         if not (rtt_s and bytes_per_s):
             return FIRST_DEPTH
+        least = 2 if self._meter.bytes_per_s else FIRST_DEPTH
         under_way = bytes_per_s * (rtt_s * _FULL + _SLACK_S) / max(1, self._background)
         depth = int(under_way / (self._typical_bytes + _HEADS_BYTES)) + 1
-        return max(2, min(MAX_DEPTH, depth))
+        return max(least, min(MAX_DEPTH, depth))
 
     @property
     def link(self) -> Link:

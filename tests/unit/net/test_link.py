@@ -1,9 +1,11 @@
 import random
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cernvm.net.lanes import FIRST_DEPTH, Lanes
 from cernvm.net.link import REMEMBER_S, Meter, Recent
 from cernvm.net.window import REQUEST_WORTH_BYTES, START, Window
 
@@ -75,6 +77,17 @@ def test_a_full_link_that_becomes_faster_is_not_known_again_until_it_is_full():
         meter.received(1_000_000, 102 + step / 100, is_pressed=True)
 
     assert meter.bytes_per_s == 0
+
+
+def test_a_few_small_answers_do_not_make_a_link_slow():
+    lanes = Lanes()
+    lanes.waited(0.02)
+    for _ in range(25):
+        lanes.received(100)
+        time.sleep(0.01)
+
+    assert lanes.link.bytes_per_s == 0
+    assert lanes.depth() >= FIRST_DEPTH
 
 
 def simulate(most, *, rtt_s, bytes_per_s, size_bytes, seconds=10.0, seed=1):
