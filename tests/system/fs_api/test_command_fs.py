@@ -178,7 +178,7 @@ def test_the_shell_completes_names_and_paths_without_a_server(fs, vectors, home)
     assert f"{NAME}:/misc/" in offered("cvm fs ls vec")
     assert offered(f"cvm fs ls {NAME}:/ch") == [f"{NAME}:/changed"]
     assert offered(f"cvm fs ls {NAME} : /misc/he") == ["/misc/hello.txt"]
-    assert "/misc/hello.txt" in offered(f"cvm fs ls {NAME} : /misc/hel")
+    assert "/misc/hello.txt" in offered(f"cvm fs ls {NAME} : /misc/hell")
     below = offered(f"cvm fs ls {NAME}:/misc/")
     assert below
     assert all(path.startswith(f"{NAME}:/misc/") for path in below)
