@@ -56,9 +56,15 @@ async def carry(reader, writer, link, extra_s):
                 writer.close()
                 return
             writer.write(part)
-            await writer.drain()
+            try:
+                await writer.drain()
+            except OSError:
+                return  # whoever listened has gone
 
-    await asyncio.gather(take(), give(), return_exceptions=True)
+    taking = asyncio.create_task(take())
+    await give()
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
 
 
 async def relay(target, delay_s, bytes_per_s):
