@@ -391,7 +391,7 @@ def test_killed_cleaners_while_programs_read(
     mounted(well)
     told = []
     with watched() as worst_s:
-        for number in range(count(100)):
+        for number in range(count(200)):
             if number % 10 == 0:
                 read = workload(*seeded.sample(range(SETS), 8), threads=2, seconds=3)
             cleaner = subprocess.Popen(
