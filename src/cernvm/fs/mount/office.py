@@ -27,9 +27,11 @@ from cernvm.fs.mount.succession import Estate
 TURN_DEADLINE_S = 30.0
 REPLACE_DEADLINE_S = holder.OPENING_LIMIT_S + 5
 HOLDER_RESTARTS = 5
+SEND_LIMIT_S = 2  # a holder that is stopped does not read
 
 _MESSAGE_BYTES = 64 * 1024
 _PEER = struct.Struct("3i")
+_TIMEVAL = struct.Struct("ll")
 _RESTART_PAUSE_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Office:
         self._command = tuple(command)
         self._leave = leave
         self._holder_changed = holder_changed
-        self._channel = channel
+        self._channel = None if channel is None else _with_bounded_sends(channel)
         self._estate: Estate | None = None
         self._lock = threading.Lock()
         self._replacing = threading.Lock()
@@ -152,7 +154,7 @@ class Office:
         finally:
             theirs.close()
         with self._lock:
-            self._channel = ours
+            self._channel = _with_bounded_sends(ours)
         assert self._estate is not None
         self.keep(self._estate)
         log.info("holder.started", extra=fields(pid=self._child.pid))
@@ -211,6 +213,12 @@ def holder_of(channel: socket.socket) -> Record:
     """The process that made the channel."""
     peer = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     return describe_process(_PEER.unpack(peer)[0], "holder")
+
+
+def _with_bounded_sends(channel: socket.socket) -> socket.socket:
+    limit = _TIMEVAL.pack(SEND_LIMIT_S, 0)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    return channel
 
 
 def _words(command: Sequence[str]) -> bytes:
