@@ -109,7 +109,7 @@ class ControlServer:
                     time.sleep(_PAUSE_S)
                 continue
             self._answer(channel)
-        os.close(self._spare)
+        self._let_spare_go()
 
     def _answer(self, channel: socket.socket) -> None:
         try:
@@ -121,7 +121,7 @@ class ControlServer:
 
     def _answer_with_spare(self) -> None:
         """All descriptors are taken: one is kept for whoever asks why."""
-        os.close(self._spare)
+        self._let_spare_go()
         try:
             self._listener.settimeout(_PAUSE_S)
             channel, _ = self._listener.accept()
@@ -134,6 +134,12 @@ class ControlServer:
             with suppress(OSError):
                 self._listener.settimeout(None)
             self._take_spare()
+
+    def _let_spare_go(self) -> None:
+        """Once only: its number may be another's by then."""
+        spare, self._spare = self._spare, -1
+        if spare >= 0:
+            os.close(spare)
 
     def _take_spare(self) -> None:
         while not self._is_closed:
