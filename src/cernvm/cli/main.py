@@ -6,8 +6,6 @@ here: one sentence, what to do, the exit code of `exit.py`; never a traceback un
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import logging
 import os
 import signal
@@ -18,18 +16,18 @@ from typing import Any, NoReturn
 import click
 
 from cernvm.cli.exit import INTERNAL_ERROR, INTERRUPTED, exit_code
+from cernvm.cli.lazy import LazyGroup, Words
 from cernvm.core import log
 from cernvm.core.errors import CvmError
 from cernvm.core.home import Home
 from cernvm.core.os_errors import from_os
 
-# word: (module:attribute, what it does), grouped as the map shows them
-WORDS: dict[str, dict[str, tuple[str, str]]] = {
+WORDS: Words = {
     "Start here": {
         "demo": ("cernvm.cli.demo:demo", "Run the main job on this machine, from release to plot."),
     },
     "Software": {
-        "repo": ("cernvm.cli.repo:repo", "Create, publish and serve CernVM-FS repositories."),
+        "repo": ("cernvm.cli.repo:repo", "Create, publish, keep, serve and replicate repositories."),
         "mount": ("cernvm.cli.mount:mount", "Mount a repository."),
         "umount": ("cernvm.cli.umount:umount", "Unmount a repository."),
         "remount": ("cernvm.cli.remount:remount", "Show a new revision, or replace a mount's process."),
@@ -72,39 +70,9 @@ class Edge:
     debug: bool
 
 
-class Map(click.Group):
-    """The top command: knows every word, imports only the one that is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [word for group in WORDS.values() for word in group]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        for group in WORDS.values():
-            if cmd_name in group:
-                module, _, attribute = group[cmd_name][0].partition(":")
-                command: click.Command = getattr(importlib.import_module(module), attribute)
-                return command
-        return None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The word's command; a word that is none is told with the nearest one."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0][:64], self.list_commands(ctx), 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{error.message}{hint}", ctx) from None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        for title, group in WORDS.items():
-            with formatter.section(title):
-                formatter.write_dl([(word, text) for word, (_, text) in group.items()])
-
-
 @click.group(
-    cls=Map,
+    cls=LazyGroup,
+    words=WORDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Example: cvm --region local -H ls     Completion: eval "$(_CVM_COMPLETE=bash_source cvm)"',

@@ -15,10 +15,10 @@ from cernvm.fs.format.signature import CryptographyVerifier
 from cernvm.fs.format.statistics import Counters, count_entries
 from cernvm.fs.format.trust import open_manifest, verify_repository
 from cernvm.fs.publish.creating import create_repository
-from cernvm.fs.publish.database import unpack_catalog, unpack_history
 from cernvm.fs.publish.keys import Keys, create_keys
 from cernvm.fs.publish.repository import new_repository
 from cernvm.fs.store.local import LocalStore
+from cernvm.fs.survey.database import unpack_catalog, unpack_history
 
 
 @pytest.fixture(scope="session")

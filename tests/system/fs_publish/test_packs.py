@@ -14,8 +14,9 @@ from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.creating import create_repository
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import new_repository
-from cernvm.fs.publish.revision import read_catalog, read_manifest
+from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.store.local import LocalStore
+from cernvm.fs.survey.reading import read_catalog
 
 from .conftest import check_equal, read_back
 

@@ -26,10 +26,11 @@ from cernvm.fs.publish.creating import create_repository, remove_repository
 from cernvm.fs.publish.plan import CatalogLimits
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import known_repositories, new_repository, read_repository
-from cernvm.fs.publish.revision import read_manifest, read_tags, renew
+from cernvm.fs.publish.revision import read_manifest, renew
 from cernvm.fs.publish.scan import Owner
 from cernvm.fs.publish.source import walk
 from cernvm.fs.store.local import LocalStore
+from cernvm.fs.survey.reading import read_tags
 
 from .conftest import check_equal, read_back
 

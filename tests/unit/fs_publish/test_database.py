@@ -14,7 +14,7 @@ from cernvm.fs.format.entry import Chunk, NestedCatalog
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.pack_table import PackedStretch
 from cernvm.fs.format.statistics import Statistics
-from cernvm.fs.publish.database import Catalog, Item, pack_catalog, unpack_catalog, unpack_history
+from cernvm.fs.survey.database import Catalog, Item, pack_catalog, unpack_catalog, unpack_history
 
 from .test_plan import items_of
 

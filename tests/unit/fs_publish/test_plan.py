@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from cernvm.core.digest import Algorithm
 from cernvm.fs.format.entry import Entry, EntryFlag
-from cernvm.fs.publish.database import Item
 from cernvm.fs.publish.plan import CatalogLimits, link_counts, split
+from cernvm.fs.survey.database import Item
 
 MARKER = Entry(
     b".cvmfscatalog",

@@ -23,15 +23,16 @@ from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack_table import PackedStretch, format_stretch
 from cernvm.fs.format.statistics import Counters, Statistics, count_entries
 from cernvm.fs.publish.content import Progress
-from cernvm.fs.publish.database import Catalog, Item, pack_catalog
 from cernvm.fs.publish.grafting import Gap, Link, count_links, open_chain, take_out
 from cernvm.fs.publish.index import Index, KnownCatalog
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits, split
 from cernvm.fs.publish.profiles import ProfileWriter, Recording, WrittenProfile
 from cernvm.fs.publish.repository import Repository
-from cernvm.fs.publish.revision import Written, read_catalog, write_object
+from cernvm.fs.publish.revision import Written, write_object
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Catalog, Item, pack_catalog
+from cernvm.fs.survey.reading import read_catalog
 
 
 @dataclass(frozen=True, slots=True)

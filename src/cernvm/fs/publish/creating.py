@@ -17,12 +17,12 @@ from cernvm.fs.format.entry import DIRECTORY_SIZE_BYTES, Entry, EntryFlag
 from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind
 from cernvm.fs.format.statistics import Statistics, count_entries
-from cernvm.fs.publish.database import Catalog, Item, pack_catalog
 from cernvm.fs.publish.keys import create_keys
 from cernvm.fs.publish.repository import Repository, forget_record, known_repositories, write_record
 from cernvm.fs.publish.revision import read_manifest, renew_whitelist, write_object, write_revision
 from cernvm.fs.store.local import LocalStore, translate
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Catalog, Item, pack_catalog
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from cernvm.core.digest import Digest
 from cernvm.core.errors import CatalogFormatError, InvalidInputError
 from cernvm.fs.format.entry import DIRECTORY_SIZE_BYTES, Entry, EntryFlag, NestedCatalog
 from cernvm.fs.format.statistics import Counters
-from cernvm.fs.publish.database import Catalog, Item
-from cernvm.fs.publish.revision import read_catalog
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Catalog, Item
+from cernvm.fs.survey.reading import read_catalog
 
 _MAX_DEPTH = 256
 

@@ -25,10 +25,10 @@ from cernvm.fs.format.pack_table import (
 )
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.cutting import cut_stretches
-from cernvm.fs.publish.database import Item
 from cernvm.fs.publish.index import Index
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Item
 
 log = logging.getLogger(__name__)
 

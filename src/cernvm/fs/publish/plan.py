@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from cernvm.fs.format.catalog import AUTOCATALOG_MARKER, CATALOG_MARKER
 from cernvm.fs.format.entry import Entry, EntryFlag
-from cernvm.fs.publish.database import Item
+from cernvm.fs.survey.database import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,11 @@ from cernvm.fs.format.profile import (
 )
 from cernvm.fs.format.reads import FirstRead
 from cernvm.fs.publish.cutting import MOST_BYTES, OBJECT_BYTES
-from cernvm.fs.publish.database import Catalog, unpack_profiles
-from cernvm.fs.publish.finding import Finder, Found
 from cernvm.fs.publish.packing import Packer, SmallObject
-from cernvm.fs.publish.revision import read_object
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Catalog, unpack_profiles
+from cernvm.fs.survey.finding import Finder, Found
+from cernvm.fs.survey.reading import read_object
 
 ACCESS_BYTES = 120  # of an access's line, besides its path
 PACK_LINES_BYTES = 1 << 20  # of all packs' lines together

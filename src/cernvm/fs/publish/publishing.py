@@ -23,15 +23,16 @@ from cernvm.fs.format.chunker import ChunkSizes
 from cernvm.fs.format.history import Tag, automatic_name, check_tag_name, with_revision
 from cernvm.fs.publish.building import CatalogBuilder
 from cernvm.fs.publish.content import ContentWriter, Progress
-from cernvm.fs.publish.database import Item
 from cernvm.fs.publish.index import Index, open_index
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits
 from cernvm.fs.publish.profiles import Recording, WrittenProfile, read_profiles, recording_of
 from cernvm.fs.publish.repository import Repository
-from cernvm.fs.publish.revision import read_manifest, read_tags, write_revision
+from cernvm.fs.publish.revision import read_manifest, write_revision
 from cernvm.fs.publish.scan import Owner, scan
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Item
+from cernvm.fs.survey.reading import read_tags
 
 log = logging.getLogger(__name__)
 

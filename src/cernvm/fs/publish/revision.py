@@ -8,8 +8,7 @@ from datetime import datetime
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.digest import Digest
 from cernvm.core.errors import LetterFormatError, NotFoundError, TrustError
-from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
-from cernvm.fs.format.compress import deflate, inflate
+from cernvm.fs.format.compress import deflate
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import (
@@ -23,17 +22,14 @@ from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.format.signature import CryptographyVerifier
 from cernvm.fs.format.trust import verify_certificate, verify_manifest, verify_whitelist
 from cernvm.fs.format.whitelist import Whitelist
-from cernvm.fs.publish.database import (
-    Catalog,
-    extend_reflog,
-    pack_history,
-    unpack_catalog,
-    unpack_history,
-)
 from cernvm.fs.publish.keys import read_key
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.signing import needs_renewal, sign_manifest, sign_whitelist
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import (
+    extend_reflog,
+    pack_history,
+)
 
 
 def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
@@ -52,23 +48,6 @@ def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
         certificate=read_key(repository.keys.certificate),
         verifier=CryptographyVerifier(),
     )
-
-
-def read_tags(manifest: Manifest, store: ObjectStore) -> tuple[Tag, ...]:
-    """The tags of a revision, newest last as they were added."""
-    if manifest.history is None:
-        return ()
-    return unpack_history(read_object(store, manifest.history, ObjectKind.HISTORY))
-
-
-def read_catalog(digest: Digest, store: ObjectStore) -> Catalog:
-    """A catalog of the store."""
-    return unpack_catalog(read_object(store, digest, ObjectKind.CATALOG))
-
-
-def read_object(store: ObjectStore, digest: Digest, kind: ObjectKind) -> bytes:
-    """The content of a catalog, history or certificate object, which are always deflated."""
-    return inflate(store.get(object_path(digest, kind)), limit_bytes=MAX_CATALOG_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from cernvm.fs.format.entry import (
 )
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.content import Content, ContentWriter, Progress
-from cernvm.fs.publish.database import Item
 from cernvm.fs.publish.index import Index
 from cernvm.fs.publish.plan import link_counts
 from cernvm.fs.publish.source import Found, walk
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Item
 
 
 @dataclass(frozen=True, slots=True)

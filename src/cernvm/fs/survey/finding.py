@@ -12,9 +12,9 @@ from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.format import catalog as rows
 from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.format.objects import ObjectKind
-from cernvm.fs.publish.database import Catalog, Item, open_database
-from cernvm.fs.publish.revision import read_object
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Catalog, Item, open_database
+from cernvm.fs.survey.reading import read_object
 
 _MAX_OPEN = 16
 _MAX_DEPTH = 256

@@ -1,0 +1,32 @@
+"""`cvm repo`: everything about repositories on the server's side."""
+
+from __future__ import annotations
+
+import click
+
+from cernvm.cli.lazy import LazyGroup, Words
+
+WORDS: Words = {
+    "Publish": {
+        "create": ("cernvm.cli.repo.making:create", "Make a repository."),
+        "publish": ("cernvm.cli.repo.publishing:publish", "Publish a folder in a new revision."),
+        "profile": ("cernvm.cli.repo.profile:profile", "Record what programs read first."),
+    },
+    "Look": {
+        "ls": ("cernvm.cli.repo.making:list_repositories", "List the repositories."),
+        "info": ("cernvm.cli.repo.making:info", "Show a repository."),
+        "tags": ("cernvm.cli.repo.tags:tags", "List a repository's tags."),
+    },
+    "Keep": {
+        "resign": ("cernvm.cli.repo.signing:resign", "Sign a new whitelist."),
+        "remove": ("cernvm.cli.repo.making:remove", "Delete a repository."),
+    },
+    "Serve": {
+        "serve": ("cernvm.cli.repo.serving:serve", "Export repositories over HTTP."),
+    },
+}  # fmt: skip
+
+
+@click.group(cls=LazyGroup, words=WORDS, epilog="Example: cvm repo create sft.cernvm.test")
+def repo() -> None:
+    """Create, publish, keep, serve and replicate CernVM-FS repositories."""

@@ -1,0 +1,77 @@
+"""`cvm repo publish`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from cernvm.cli.main import Edge
+from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.shown import (
+    parse_owner,
+    published_row,
+    shown_progress,
+    tell_losses,
+)
+from cernvm.core.units import format_bytes, format_seconds
+from cernvm.fs.publish.publishing import Options, publish_tree
+from cernvm.fs.publish.repository import (
+    read_repository,
+    write_record,
+)
+from cernvm.fs.store.local import LocalStore
+
+
+@click.command(epilog="Example: cvm repo publish sft.cernvm.test ./release --at /v1 --tag v1")
+@click.argument("name")
+@click.argument("tree", type=click.Path(path_type=Path))
+@click.option("--at", default="/", show_default=True, metavar="PATH", help="Replace what is here.")
+@click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
+@click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
+@click.option(
+    "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in TREE."
+)
+@click.option(
+    "--packs/--no-packs",
+    default=None,
+    help="Also store small files together, for clients far away; kept for the next time.  [default: packs]",
+)
+@json_option
+@click.pass_obj
+def publish(
+    edge: Edge,
+    *,
+    name: str,
+    tree: Path,
+    at: str,
+    tag: str,
+    message: str,
+    owner: str,
+    packs: bool | None,
+    as_json: bool,
+) -> None:
+    """Publish folder TREE in a new signed revision of repository NAME."""
+    repository = read_repository(edge.home, name)
+    if packs is not None and packs != repository.has_packs:
+        repository = dataclasses.replace(repository, has_packs=packs)
+        write_record(edge.home, repository)
+    options = Options(at=at, tag=tag, description=message, owner=parse_owner(owner))
+    with shown_progress() as progress:
+        published = publish_tree(
+            repository, LocalStore(repository.storage), tree, options=options, progress=progress
+        )
+    if as_json:
+        print_json(published_row(published))
+        return
+    click.echo(f"revision   {published.revision} of {published.name}")
+    click.echo(f"root hash  {published.root_catalog}")
+    click.echo(f"tag        {', '.join(published.tags)}")
+    click.echo(f"files      {published.files}, {format_bytes(published.read_bytes)}")
+    click.echo(
+        f"stored     {published.stored_objects} new objects, {format_bytes(published.stored_bytes)}"
+    )
+    for written in published.profiles:
+        tell_losses(written)
+    click.echo(f"took       {format_seconds(published.took_s)}")

@@ -1,0 +1,121 @@
+"""What the commands of `cvm repo` print, and the options that several of them take."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from cernvm.cli.output import print_json
+from cernvm.core.errors import InvalidInputError
+from cernvm.core.units import format_bytes
+from cernvm.fs.publish.content import Progress
+from cernvm.fs.publish.profiles import WrittenProfile
+from cernvm.fs.publish.publishing import Published
+from cernvm.fs.publish.repository import (
+    Repository,
+)
+from cernvm.fs.publish.revision import read_manifest
+from cernvm.fs.publish.scan import Owner
+from cernvm.fs.store.local import LocalStore
+
+
+def described(repository: Repository) -> dict[str, object]:
+    """A repository as `ls` and `info` show it."""
+    store = LocalStore(repository.storage)
+    manifest = read_manifest(repository, store)
+    published = manifest.published_at
+    return {
+        "name": repository.name,
+        "revision": manifest.revision,
+        "root_hash": str(manifest.root_catalog),
+        "published_at": "" if published is None else f"{published:%Y-%m-%dT%H:%M:%SZ}",
+        "hash": repository.algorithm.value,
+        "compression": repository.compression.name.lower(),
+        "packs": repository.has_packs,
+        "storage": str(repository.storage),
+        "public_key": str(repository.keys.public),
+    }
+
+
+def published_row(published: Published) -> dict[str, object]:
+    """A publication as `--json` shows it."""
+    row = {
+        field.name: getattr(published, field.name)
+        for field in dataclasses.fields(published)
+        if field.name not in ("root_catalog", "profiles")
+    }
+    row["root_hash"] = str(published.root_catalog)
+    row["profiles"] = [_written_row(written) for written in published.profiles]
+    return row
+
+
+def _written_row(written: WrittenProfile) -> dict[str, object]:
+    return {
+        "label": written.label,
+        "objects": 0 if written.profile is None else len(written.profile.accesses),
+        "lost_paths": [path.decode("utf-8", "replace") for path in written.lost_paths],
+    }
+
+
+def tell_losses(written: WrittenProfile) -> None:
+    """What a profile lost, on stderr: nothing failed, but somebody may want to record it again."""
+    if written.profile is None:
+        click.echo(f"cvm: profile {written.label} is gone: none of its files is left", err=True)
+    elif written.lost_paths:
+        first = written.lost_paths[0].decode("utf-8", "replace")
+        count = len(written.lost_paths)
+        click.echo(
+            f"cvm: profile {written.label} lost {count} files ({first} …); record it again",
+            err=True,
+        )
+
+
+def print_fields(row: dict[str, object], *, as_json: bool) -> None:
+    """Print one row, a field a line, or as JSON."""
+    if as_json:
+        print_json(row)
+        return
+    width = max(len(key) for key in row)
+    for key, value in row.items():
+        click.echo(f"{key.replace('_', ' ').ljust(width)}  {value}")
+
+
+def parse_owner(text: str) -> Owner | None:
+    """The owner that `--owner` asks for: nothing, `root` or `UID:GID`."""
+    if not text:
+        return None
+    if text == "root":
+        return Owner(0, 0)
+    uid, colon, gid = text.partition(":")
+    if not (colon and uid.isdecimal() and gid.isdecimal() and max(int(uid), int(gid)) < 1 << 32):
+        raise InvalidInputError(f"{text!r} is no owner", advice="write root, or UID:GID in numbers")
+    return Owner(int(uid), int(gid))
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield Progress()
+        return
+    from rich.console import Console  # noqa: PLC0415  # slow to import, and for terminals only
+    from rich.status import Status  # noqa: PLC0415
+
+    with Status("publishing", console=Console(stderr=True)) as status:
+
+        def show(progress: Progress) -> None:
+            if progress.packs or progress.files % 50 == 0:
+                read, stored = (
+                    format_bytes(progress.read_bytes),
+                    format_bytes(progress.stored_bytes),
+                )
+                packs = f", {progress.packs} packs" if progress.packs else ""
+                status.update(
+                    f"publishing: {progress.files} files, {read} in, {stored} stored{packs}"
+                )
+
+        yield Progress(on_change=show)

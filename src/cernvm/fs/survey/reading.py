@@ -1,0 +1,29 @@
+"""What a store holds, read as values; everything is checked by its digest's length and form, not by its content."""
+
+from __future__ import annotations
+
+from cernvm.core.digest import Digest
+from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
+from cernvm.fs.format.compress import inflate
+from cernvm.fs.format.history import Tag
+from cernvm.fs.format.manifest import Manifest
+from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Catalog, unpack_catalog, unpack_history
+
+
+def read_tags(manifest: Manifest, store: ObjectStore) -> tuple[Tag, ...]:
+    """The tags of a revision, newest last as they were added."""
+    if manifest.history is None:
+        return ()
+    return unpack_history(read_object(store, manifest.history, ObjectKind.HISTORY))
+
+
+def read_catalog(digest: Digest, store: ObjectStore) -> Catalog:
+    """A catalog of the store."""
+    return unpack_catalog(read_object(store, digest, ObjectKind.CATALOG))
+
+
+def read_object(store: ObjectStore, digest: Digest, kind: ObjectKind) -> bytes:
+    """The content of a catalog, history or certificate object, which are always deflated."""
+    return inflate(store.get(object_path(digest, kind)), limit_bytes=MAX_CATALOG_BYTES)
