@@ -1,12 +1,13 @@
 """What this machine knows of a repository that it publishes: a small TOML file per repository.
 
-Shape: `$CVM_HOME/repositories/NAME.toml` with the keys `storage`, `keys`, `hash`, `compression`, `packs`.
+Shape: `$CVM_HOME/repositories/NAME.toml` with the keys `storage`, `keys`, `hash`, `compression`, `packs`, and
+the section `[settings]` of `cernvm.fs.publish.settings`, which names what differs from the defaults.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from cernvm.core.config import read_toml
@@ -15,6 +16,7 @@ from cernvm.core.errors import ConfigError, NotFoundError
 from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.keys import Keys
+from cernvm.fs.publish.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Repository:
     compression: Compression
     index: Path
     has_packs: bool = True
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class _Record:
     hash: str
     compression: str
     packs: bool = True
+    settings: Settings = field(default_factory=Settings)
 
 
 def known_repositories(home: Home) -> list[Repository]:
@@ -70,6 +74,7 @@ def read_repository(home: Home, name: str) -> Repository:
         compression=compression,
         index=_index_path(home, name),
         has_packs=record.packs,
+        settings=record.settings,
     )
 
 
@@ -81,6 +86,7 @@ def new_repository(
     keys: Path | None = None,
     algorithm: Algorithm = Algorithm.SHA1,
     compression: Compression = Compression.ZLIB,
+    settings: Settings | None = None,
 ) -> Repository:
     """The value of a repository that does not exist yet; `create_repository` makes it."""
     check_repository_name(name)
@@ -91,6 +97,7 @@ def new_repository(
         algorithm=algorithm,
         compression=compression,
         index=_index_path(home, name),
+        settings=settings or Settings(),
     )
 
 
@@ -106,6 +113,14 @@ def write_record(home: Home, repository: Repository) -> None:
     # a JSON string is a TOML basic string as well
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     text += f"packs = {json.dumps(repository.has_packs)}\n"
+    chosen = {
+        one.name: value
+        for one in fields(Settings)
+        if (value := getattr(repository.settings, one.name)) != one.default
+    }
+    if chosen:
+        text += "\n[settings]\n"
+        text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in chosen.items())
     write_atomically(_record_path(home, repository.name), text.encode())
 
 
