@@ -8,6 +8,7 @@ import pytest
 
 from cernvm.core.digest import Algorithm
 from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.store import local
 from cernvm.fs.store.local import LocalStore
 
 
@@ -38,9 +39,18 @@ def test_objects_lost_with_the_power_are_not_believed_to_be_there(tmp_path, monk
     with again.exclusive():
         assert again.has(object_of(b"whole"))
         assert not again.has(object_of(b"lost"))
-        again.put(object_of(b"lost"), b"lost")
-        again.replace(".cvmfspublished", b"x")
     assert not (store.folder / "data/txn/unsynced").exists()
+
+
+def test_what_another_process_put_is_synced_before_a_root_document(tmp_path, monkeypatch):
+    store, worker = LocalStore(tmp_path / "store"), LocalStore(tmp_path / "store")
+    synced = []
+    monkeypatch.setattr(local, "_syncfs", lambda _: synced.append(set(store.paths())))
+    with store.exclusive():
+        worker.put(object_of(b"a"), b"a")
+        store.replace(".cvmfspublished", b"x")
+
+    assert synced[0] == {object_of(b"a")}
 
 
 def test_a_published_store_has_no_doubts(tmp_path):

@@ -1,9 +1,9 @@
 """The object store in a folder, as any web server exports it.
 
 A file is written below `data/txn`, then renamed, so that a reader or a crash never sees a part of it. Objects are not
-synced one by one: `replace` makes the kernel write the whole file system back (syncfs reports a full or broken disk),
-and only then may a root document name them. A marker says that some puts were not synced yet; found after the machine
-went down, it makes `has` check digests, as files may have lost their content then.
+synced one by one: `replace` makes the kernel write the whole file system back (syncfs reports a full or broken disk;
+0.2 ms where nothing is to be written), and only then may a root document name them. A marker says since when puts may
+not be synced; where it is found after the machine went down, younger objects that lost their content are deleted.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -30,36 +33,36 @@ from cernvm.core.home import ensure_folder, sync_folder, write_atomically
 from cernvm.core.lock import take_lock
 from cernvm.fs.format.objects import parse_object_path
 from cernvm.fs.store.names import TEMPORARY, check_path
+from cernvm.fs.store.port import ObjectStatus
 
 _LOCK = "publisher.lock"
 _MARKER = "unsynced"  # holds the boot during which the puts were made
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_POLL_S = 0.1
+_CLOCK_STEP_S = 3600.0  # how far back the clock may have been set between a marker and an object
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LocalStore:
     """An `ObjectStore` in `folder`, which is made when first written to."""
 
+    lanes = 2
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.location = str(folder)
         self._numbers = count()
         self._ready: set[str] = set()
-        self._unsynced = threading.Event()
-        self._check_digests = False
-        self._root: int | None = (
-            None  # open while the store is held: syncfs tells errors since then
-        )
+        # open while the store is held: syncfs tells errors since then
+        self._root: int | None = None
 
     def put(self, path: str, data: bytes) -> None:
         self._write(check_path(path), data, durable=False)
-        self._unsynced.set()
 
     def replace(self, path: str, data: bytes) -> None:
         check_path(path)
         try:
-            if self._unsynced.is_set():
-                self._sync()
-                self._unsynced.clear()
+            self._sync()  # whatever was put since, by other processes too
         except OSError as exc:
             raise translate(exc, self.folder) from exc
         self._write(path, data, durable=True)
@@ -73,54 +76,108 @@ class LocalStore:
             raise translate(exc, self.folder / path) from exc
 
     def has(self, path: str) -> bool:
-        exists = (self.folder / check_path(path)).is_file()
-        return exists and not (self._check_digests and self._is_damaged(path))
+        return (self.folder / check_path(path)).is_file()
+
+    def status(self, path: str) -> ObjectStatus | None:
+        try:
+            found = (self.folder / check_path(path)).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise translate(exc, self.folder / path) from exc
+        return _status(found) if stat.S_ISREG(found.st_mode) else None
+
+    def delete(self, *paths: str) -> None:
+        for path in map(check_path, paths):
+            try:
+                (self.folder / path).unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as exc:
+                raise translate(exc, self.folder / path) from exc
 
     def paths(self, prefix: str = "") -> Iterator[str]:
-        for folder, folders, files in os.walk(self.folder):
-            place = Path(folder).relative_to(self.folder)
-            if str(place) == TEMPORARY:
-                folders.clear()
-                continue
-            for file in files:
-                path = file if str(place) == "." else f"{place}/{file}"
-                if path.startswith(prefix):
-                    yield path
+        return (path for path, _ in self._walk(prefix))
+
+    def listing(self, prefix: str = "") -> Iterator[tuple[str, ObjectStatus]]:
+        for path, entry in self._walk(prefix):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                yield path, _status(entry.stat(follow_symlinks=False))
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, wait_s: float = 0.0) -> Iterator[None]:
         workshop = self.folder / TEMPORARY
-        busy = TransactionOpenError(
-            f"another publisher is at work in {self.folder}",
-            advice="wait until it has finished, then publish again",
-        )
         with ExitStack() as stack:
             try:
                 ensure_folder(workshop)
-                stack.callback(os.close, take_lock(workshop / _LOCK, busy))
+                stack.callback(os.close, self._lock(workshop / _LOCK, wait_s))
                 self._root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(self._let_go)
                 self._begin(workshop)
             except OSError as exc:
                 raise translate(exc, workshop) from exc
             yield
-            if not self._unsynced.is_set():
+            with suppress(OSError):  # then the marker stays, and tells the next holder
+                self._sync()
                 (workshop / _MARKER).unlink(missing_ok=True)
+
+    def _lock(self, path: Path, wait_s: float) -> int:
+        busy = TransactionOpenError(
+            f"another publisher is at work in {self.folder}",
+            advice="wait until it has finished, then publish again",
+        )
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                return take_lock(path, busy)
+            except TransactionOpenError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_POLL_S)
 
     def _begin(self, workshop: Path) -> None:
         """Sweep what a publisher that died left, and mark that this one may leave unsynced objects."""
         boot = _BOOT.read_bytes()
         marker = workshop / _MARKER
-        self._check_digests = False
-        if marker.exists():
-            self._unsynced.set()  # what the dead publisher put is not durable yet either
-            self._check_digests = marker.read_bytes() != boot
+        if marker.exists() and marker.read_bytes() != boot:
+            self._drop_damaged(marker.stat().st_mtime - _CLOCK_STEP_S)
+            self._sync()
+            marker.unlink()
         for path in workshop.iterdir():
             if path.name not in (_LOCK, _MARKER):
                 path.unlink(missing_ok=True)
-        if not self._check_digests:
+        if not marker.exists():
             write_atomically(marker, boot)
             sync_folder(workshop)
+
+    def _drop_damaged(self, since: float) -> None:
+        """Delete objects that lost their content when the machine went down; no root document names them."""
+        for path, entry in self._walk("data/"):
+            if entry.stat(follow_symlinks=False).st_mtime >= since and self._is_damaged(path):
+                self.delete(path)
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """The files whose path begins with `prefix`; folders that cannot hold one are not looked into."""
+        above, _, _ = prefix.rpartition("/")
+        if above.startswith(("/", TEMPORARY)) or ".." in above.split("/"):
+            return
+        folders = [above]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self.folder / folder) as entries:
+                    found = list(entries)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as exc:
+                raise translate(exc, self.folder / folder) from exc
+            for entry in found:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if path.startswith(prefix) and path != TEMPORARY:
+                        folders.append(path)
+                elif path.startswith(prefix) and entry.is_file(follow_symlinks=False):
+                    yield path, entry
 
     def _let_go(self) -> None:
         if self._root is not None:
@@ -128,7 +185,6 @@ class LocalStore:
             self._root = None
 
     def _is_damaged(self, path: str) -> bool:
-        """Whether an object lost its content when the machine went down; root documents are never in doubt."""
         try:
             digest, _ = parse_object_path(path)
         except FormatError:
@@ -164,6 +220,7 @@ class LocalStore:
 
     def _sync(self) -> None:
         if self._root is None:
+            ensure_folder(self.folder)
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _syncfs(descriptor)
@@ -177,6 +234,10 @@ def _syncfs(descriptor: int) -> None:
     if _libc.syncfs(descriptor) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _status(found: os.stat_result) -> ObjectStatus:
+    return ObjectStatus(found.st_size, datetime.fromtimestamp(found.st_mtime_ns / 1e9, UTC))
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
