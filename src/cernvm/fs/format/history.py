@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cernvm.core.digest import Digest, parse_digest
@@ -19,6 +19,7 @@ TRUNK = "trunk"
 TRUNK_PREVIOUS = "trunk-previous"
 MAX_NAME_LENGTH = 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
+_AUTOMATIC = re.compile(r"generic-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _MAX_TIME_S = 253_402_300_799
 
 CREATE = """\
@@ -34,8 +35,12 @@ INSERT INTO branches (branch, parent, initial_revision) VALUES ('', NULL, 0);
 """
 INSERT_TAG = (
     "INSERT INTO tags (name, hash, revision, timestamp, channel, description, size, branch)"
-    " VALUES (?, ?, ?, ?, 0, ?, ?, '')"
+    " VALUES (?, ?, ?, ?, 0, ?, ?, ?)"
 )
+INSERT_BRANCH = (
+    "INSERT OR REPLACE INTO branches (branch, parent, initial_revision) VALUES (?, ?, ?)"
+)
+SELECT_BRANCHES = "SELECT branch, parent, initial_revision FROM branches WHERE branch <> ''"
 SELECT_TAGS = "SELECT name, hash, revision, timestamp, description, size FROM tags"
 SELECT_TAGS_OF_BRANCHES = (
     "SELECT name, hash, revision, timestamp, description, size, branch FROM tags"
@@ -57,6 +62,23 @@ class Tag:
     description: str
     size_bytes: int
     branch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A line of revisions beside the trunk: `parent` is the branch that it left, empty for the trunk, and when."""
+
+    name: str
+    parent: str
+    initial_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that a history object tells: the tags, as they were added, and the branches other than the trunk."""
+
+    tags: tuple[Tag, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
 
 def check_tag_name(name: str) -> str:
@@ -90,7 +112,18 @@ def with_revision(tags: Iterable[Tag], new: Tag, *, named: Sequence[str]) -> tup
     return tuple(kept.values())
 
 
-def format_tag(tag: Tag) -> tuple[str, str, int, int, str, int]:
+def is_automatic(tag: Tag) -> bool:
+    """Whether the publisher itself gave this name, so that it may take it back."""
+    return _AUTOMATIC.fullmatch(tag.name) is not None
+
+
+def without_old(tags: Iterable[Tag], *, now: datetime, days: float) -> tuple[Tag, ...]:
+    """The tags but those that the publisher gave more than so many days ago."""
+    oldest = now - timedelta(days=days)
+    return tuple(tag for tag in tags if not is_automatic(tag) or tag.tagged_at >= oldest)
+
+
+def format_tag(tag: Tag) -> tuple[str, str, int, int, str, int, str]:
     """The row for `INSERT_TAG`."""
     return (
         tag.name,
@@ -99,7 +132,21 @@ def format_tag(tag: Tag) -> tuple[str, str, int, int, str, int]:
         int(tag.tagged_at.timestamp()),
         tag.description,
         tag.size_bytes,
+        tag.branch,
     )
+
+
+def format_branch(branch: Branch) -> tuple[str, str, int]:
+    """The row for `INSERT_BRANCH`."""
+    return branch.name, branch.parent, branch.initial_revision
+
+
+def parse_branch(row: Sequence[Any]) -> Branch:
+    """The branch that a row of `SELECT_BRANCHES` holds; `CatalogFormatError` for values of the wrong kind."""
+    name, parent, revision = row
+    if type(revision) is not int or revision < 0:
+        raise CatalogFormatError("a branch has no revision", where="history")
+    return Branch(_text(name), "" if parent is None else _text(parent), revision)
 
 
 def parse_tag(row: Sequence[Any]) -> Tag:

@@ -30,6 +30,7 @@ from cernvm.fs.survey.database import (
     extend_reflog,
     pack_history,
 )
+from cernvm.fs.survey.reading import read_history
 
 
 def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
@@ -97,6 +98,7 @@ def write_revision(
             name=repository.name,
             tags=tags,
             previous=None if previous is None else previous.history,
+            branches=() if previous is None else read_history(previous, store).branches,
         )
         written = write_object(repository, store, packed, ObjectKind.HISTORY)
         history = written.digest

@@ -16,9 +16,9 @@ from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.format import catalog, history, pack_table, reflog
 from cernvm.fs.format.catalog import PathKey, Properties, path_key
 from cernvm.fs.format.entry import Chunk, Entry, NestedCatalog
-from cernvm.fs.format.history import Tag
+from cernvm.fs.format.history import Branch, History, Tag
 from cernvm.fs.format.pack_table import PackedStretch
-from cernvm.fs.format.reflog import ReferenceKind
+from cernvm.fs.format.reflog import Reference, ReferenceKind
 from cernvm.fs.format.statistics import Statistics, format_statistics, parse_statistics
 
 _MAGIC = b"SQLite format 3\0"
@@ -120,20 +120,50 @@ def unpack_profiles(data: bytes) -> tuple[tuple[str, Digest], ...]:
         return _unpack_tables(database, properties)[1]
 
 
-def pack_history(*, name: str, tags: Sequence[Tag], previous: Digest | None) -> bytes:
+def pack_history(
+    *, name: str, tags: Sequence[Tag], previous: Digest | None, branches: Sequence[Branch] = ()
+) -> bytes:
     """A history object, not yet compressed."""
     with _new(history.CREATE) as database:
         database.executemany(
             history.INSERT_PROPERTY, history.format_properties(name=name, previous=previous)
         )
+        database.executemany(history.INSERT_BRANCH, map(history.format_branch, branches))
         database.executemany(history.INSERT_TAG, map(history.format_tag, tags))
         return _serialized(database)
 
 
 def unpack_history(data: bytes) -> tuple[Tag, ...]:
     """The tags in a history object."""
+    return parse_history(data).tags
+
+
+def parse_history(data: bytes) -> History:
+    """The tags and branches in a history object; old ones know no branches."""
     with open_database(data, "history") as database:
-        return tuple(map(history.parse_tag, database.execute(history.SELECT_TAGS)))
+        columns = {row[1] for row in database.execute("PRAGMA table_info(tags)")}
+        if b"branch" not in columns:
+            return History(tuple(map(history.parse_tag, database.execute(history.SELECT_TAGS))))
+        tags = database.execute(history.SELECT_TAGS_OF_BRANCHES)
+        branches = database.execute(history.SELECT_BRANCHES)
+        return History(
+            tuple(map(history.parse_tag, tags)), tuple(map(history.parse_branch, branches))
+        )
+
+
+def parse_reflog(data: bytes) -> tuple[Reference, ...]:
+    """All root objects that a reflog lists, in no order."""
+    with open_database(data, "reflog") as database:
+        return tuple(map(reflog.parse_reference, database.execute(reflog.SELECT_REFERENCES)))
+
+
+def shrink_reflog(data: bytes, gone: Sequence[Digest]) -> bytes:
+    """The reflog without what is gone, and without the room that it took."""
+    with open_database(data, "reflog") as database:
+        database.executemany(reflog.DELETE_REFERENCE, [(str(digest),) for digest in gone])
+        database.execute("COMMIT")
+        database.execute("VACUUM")
+        return database.serialize()
 
 
 def extend_reflog(

@@ -5,18 +5,29 @@ from __future__ import annotations
 from cernvm.core.digest import Digest
 from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.compress import inflate
-from cernvm.fs.format.history import Tag
+from cernvm.fs.format.history import History, Tag
 from cernvm.fs.format.manifest import Manifest
-from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.format.objects import REFLOG_PATH, ObjectKind, object_path
+from cernvm.fs.format.reflog import Reference
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.database import Catalog, unpack_catalog, unpack_history
+from cernvm.fs.survey.database import Catalog, parse_history, parse_reflog, unpack_catalog
 
 
 def read_tags(manifest: Manifest, store: ObjectStore) -> tuple[Tag, ...]:
     """The tags of a revision, newest last as they were added."""
+    return read_history(manifest, store).tags
+
+
+def read_history(manifest: Manifest, store: ObjectStore) -> History:
+    """The tags and branches of a revision."""
     if manifest.history is None:
-        return ()
-    return unpack_history(read_object(store, manifest.history, ObjectKind.HISTORY))
+        return History()
+    return parse_history(read_object(store, manifest.history, ObjectKind.HISTORY))
+
+
+def read_reflog(store: ObjectStore) -> tuple[Reference, ...]:
+    """All root objects that the store's reflog lists; `NotFoundError` where it has none."""
+    return parse_reflog(store.get(REFLOG_PATH))
 
 
 def read_catalog(digest: Digest, store: ObjectStore) -> Catalog:
