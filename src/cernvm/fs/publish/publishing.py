@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.digest import Digest
@@ -30,29 +31,45 @@ from cernvm.fs.publish.profiles import Recording, WrittenProfile, read_profiles,
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import read_manifest, write_revision
 from cernvm.fs.publish.scan import Owner, scan
+from cernvm.fs.publish.sink import RevisionSink
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Item
 from cernvm.fs.survey.reading import read_tags
 
+if TYPE_CHECKING:
+    from cernvm.fs.publish.draft import Draft  # type: ignore[import-untyped]
+
 log = logging.getLogger(__name__)
+
+
+# What a publication does to the next revision's tree. Content that is given to the writer may be put into the draft by
+# its `done`, which runs before `publish_changes` looks at the draft again, or at the writer's `finish`.
+Change = Callable[["Draft", ContentWriter], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a tree is published; the defaults are the format's usual ones."""
+    """How a revision is published.
+
+    Shape: `at` and `owner` are about trees and archives; `base` is the root catalog that is changed, the last
+    revision's if None (a rollback names an older one); an empty `tag` is an automatic one.
+    Units: `wait_s` is how long another publisher may still hold the store.
+    """
 
     at: str = "/"
     tag: str = ""
     description: str = ""
     owner: Owner | None = None
+    base: Digest | None = None
     sizes: ChunkSizes = field(default_factory=ChunkSizes)
     limits: CatalogLimits = field(default_factory=CatalogLimits)
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publication did.
+    """What a publication did; not `is_new` where nothing changed, and the last revision stands.
 
     Units: `files` are regular files of the tree; `read_bytes` their content; `stored_bytes` new objects as stored.
     """
@@ -68,6 +85,26 @@ class Published:
     catalogs: int
     took_s: float
     profiles: tuple[WrittenProfile, ...] = ()
+    is_new: bool = True
+
+
+def publish_changes(
+    repository: Repository,
+    store: ObjectStore,
+    change: Change,
+    *,
+    options: Options | None = None,
+    sink: RevisionSink | None = None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> Published:
+    """Publish what `change` makes of the last revision; returns once the new one is served and durable.
+
+    A change that changes nothing makes no revision; a tag that was asked for is then set on the last one.
+    Errors: `TransactionOpenError` while another publisher is at work, `ExistsError` for a tag that exists, those of
+    `change`, `SpaceError`; the last revision then stands.
+    """
+    raise NotImplementedError
 
 
 def publish_tree(
