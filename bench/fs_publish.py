@@ -2,10 +2,10 @@
 
 Usage: python bench/fs_publish.py [--json FILE] [--runs N] [--only SCENARIO ...] [--million]
 
-Needs root, nginx, and for what stands beside: borg, restic, zstd, and CVMFS_ORIGINAL naming a folder with the original's
-bin and lib. The tree is that of bench/tree.py; a far server is stood for by bench/relay.py. Every figure is the median
-of --runs runs, in seconds unless its name says otherwise, the start of every program included. On a shared machine
-compare columns, not days.
+Needs root, nginx, and for what stands beside borg, restic, zstd, and CVMFS_ORIGINAL naming a folder with the
+original's bin and lib. The tree is that of bench/tree.py; a far server is stood for by bench/relay.py. Every figure is
+the median of --runs runs, in seconds unless its name says otherwise, the start of every program included. On a shared
+machine compare columns, not days.
 """
 
 import argparse
@@ -25,8 +25,10 @@ import zlib
 from http.client import HTTPConnection
 from pathlib import Path
 
-from original import OriginalServer
 from tree import make_tree
+
+sys.path.append(str(Path(__file__).parent.parent / "tests/system"))
+from original_server import OriginalServer  # noqa: E402
 
 NAME = "bench.cernvm.test"
 CVM = str(Path(__file__).parent.parent / ".venv/bin/cvm")
