@@ -5,6 +5,7 @@ import shutil
 import socket
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def repository(home, made_keys):
 
 @pytest.fixture
 def store(repository):
-    return LocalStore(repository.storage)
+    return LocalStore(Path(repository.storage))
 
 
 @pytest.fixture

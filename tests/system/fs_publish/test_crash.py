@@ -20,7 +20,7 @@ from cernvm.fs.publish.repository import read_repository
 from cernvm.fs.store.local import LocalStore
 repository = read_repository(Home(Path(sys.argv[1])), "t.cernvm.test")
 print("go", flush=True)
-publish_tree(repository, LocalStore(repository.storage), Path(sys.argv[2]))
+publish_tree(repository, LocalStore(Path(repository.storage)), Path(sys.argv[2]))
 """
 
 
@@ -112,7 +112,7 @@ linux.mount("tmpfs", folder, "tmpfs", options="size=2m")
 home = Home(folder / "home")
 repository = new_repository(home, "t.cernvm.test")
 create_repository(home, repository)
-store = LocalStore(repository.storage)
+store = LocalStore(Path(repository.storage))
 tree = Path(sys.argv[2])
 (tree / "big").write_bytes(os.urandom(4 << 20))
 try:

@@ -1,6 +1,7 @@
 """What is published together is what is published one by one, and is published once."""
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -71,7 +72,7 @@ def unpacked(store, stretch):
 def test_every_small_file_lies_in_the_pack_of_its_place(home, release, algorithm, compression):
     repository = new_repository(home, "t.cernvm.test", algorithm=algorithm, compression=compression)
     create_repository(home, repository)
-    store = LocalStore(repository.storage)
+    store = LocalStore(Path(repository.storage))
     publish_tree(repository, store, release)
 
     small = 0
@@ -129,15 +130,15 @@ def test_a_lost_pack_is_stored_again_and_a_lost_object_left_out(repository, stor
     publish_tree(repository, store, release)
     before = packs_stored(store)
     for path in before:
-        (repository.storage / path).unlink()
+        (Path(repository.storage) / path).unlink()
     publish_tree(repository, store, release)
     assert packs_stored(store) == before
 
     items = {item.path: item for item in catalogs(repository, store)[0].items}
     lost = items[b"/lib0/part6/f6"].entry.digest
-    (repository.storage / object_path(lost, ObjectKind.PLAIN)).write_bytes(b"damaged")
+    (Path(repository.storage) / object_path(lost, ObjectKind.PLAIN)).write_bytes(b"damaged")
     for path in before:
-        (repository.storage / path).unlink()
+        (Path(repository.storage) / path).unlink()
     publish_tree(repository, store, release)
     packs = [stretch for catalog in catalogs(repository, store) for stretch in catalog.packs]
     assert lost not in set().union(*(unpacked(store, stretch) for stretch in packs))

@@ -3,6 +3,7 @@
 import random
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_a_profile_of_which_nothing_is_left_is_dropped(repository, store, releas
 
 def test_a_profile_whose_object_is_lost_is_left_out(repository, store, release, profiled):
     path = object_path(profiled.profiles[0].digest, ObjectKind.PROFILE)
-    (repository.storage / path).unlink()
+    (Path(repository.storage) / path).unlink()
 
     assert publish_tree(repository, store, release).profiles == ()
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ from .conftest import check_equal, read_back
 def test_a_published_tree_is_read_back_equal(home, tree, algorithm, compression):
     repository = new_repository(home, "t.cernvm.test", algorithm=algorithm, compression=compression)
     create_repository(home, repository)
-    store = LocalStore(repository.storage)
+    store = LocalStore(Path(repository.storage))
 
     published = publish_tree(repository, store, tree)
 
@@ -250,7 +251,7 @@ def test_publishing_renews_a_whitelist_that_runs_out(home, tree):
     clock = FakeClock(datetime.now(UTC) - timedelta(days=40))
     repository = new_repository(home, "old.cernvm.test")
     create_repository(home, repository, clock=clock)
-    store = LocalStore(repository.storage)
+    store = LocalStore(Path(repository.storage))
 
     publish_tree(repository, store, tree)
 
@@ -261,7 +262,7 @@ def test_without_the_master_key_an_expired_whitelist_ends_it(home, tree):
     clock = FakeClock(datetime.now(UTC) - timedelta(days=40))
     repository = new_repository(home, "old.cernvm.test")
     create_repository(home, repository, clock=clock)
-    store = LocalStore(repository.storage)
+    store = LocalStore(Path(repository.storage))
     repository.keys.master.unlink()
 
     with pytest.raises(PrerequisiteError, match="masterkey"):
@@ -364,7 +365,7 @@ def test_repositories_are_known_until_they_are_removed(home, repository):
     remove_repository(home, read_repository(home, "t.cernvm.test"))
 
     assert known_repositories(home) == []
-    assert not repository.storage.exists()
+    assert not Path(repository.storage).exists()
     assert not any(path.exists() for path in (*repository.keys.files, repository.index))
     with pytest.raises(NotFoundError):
         read_repository(home, "t.cernvm.test")
@@ -391,7 +392,7 @@ def test_no_key_of_a_repository_is_ever_made_anew(home, made_keys, kept_elsewher
 
 def test_a_used_folder_is_not_taken(home, repository, tree):
     other = new_repository(home, "other.cernvm.test", storage=repository.storage)
-    with pytest.raises(ExistsError, match="in the folder"):
+    with pytest.raises(ExistsError, match="repository in"):
         create_repository(home, other)
 
 

@@ -17,9 +17,8 @@ from cernvm.fs.format.pack_table import MAX_LABEL_LENGTH, is_label
 from cernvm.fs.format.profile import DEFAULT_TRIGGER, MAX_TRIGGER, Profile
 from cernvm.fs.publish.profiles import Recording, WrittenProfile, read_profiles
 from cernvm.fs.publish.publishing import Published, publish_profiles
-from cernvm.fs.publish.repository import read_repository
+from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.store.local import LocalStore
 
 
 @click.group(epilog="Example: cvm repo profile list sft.cernvm.test")
@@ -92,7 +91,7 @@ def record(
     made = Recording(label, recorded.reads, trigger)
     published = publish_profiles(
         repository,
-        LocalStore(repository.storage),
+        open_storage(repository),
         lambda known: [*(one for one in known if one.label != label), made],
     )
     _print_recorded(published, label, as_json=as_json)
@@ -146,7 +145,7 @@ def remove(edge: Edge, *, name: str, label: str) -> None:
             raise _unknown(label, [one.label for one in known])
         return [one for one in known if one.label != label]
 
-    published = publish_profiles(repository, LocalStore(repository.storage), without)
+    published = publish_profiles(repository, open_storage(repository), without)
     click.echo(f"removed {label}; {name} is at revision {published.revision}")
 
 
@@ -155,7 +154,7 @@ _KINDS = {ObjectKind.PLAIN: "file", ObjectKind.PARTIAL: "chunk", ObjectKind.CATA
 
 def _profiles(edge: Edge, name: str) -> list[Profile]:
     repository = read_repository(edge.home, name)
-    store = LocalStore(repository.storage)
+    store = open_storage(repository)
     return read_profiles(read_manifest(repository, store).root_catalog, store)
 
 

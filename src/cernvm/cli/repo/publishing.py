@@ -18,10 +18,10 @@ from cernvm.cli.repo.shown import (
 from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import (
+    open_storage,
     read_repository,
     write_record,
 )
-from cernvm.fs.store.local import LocalStore
 
 
 @click.command(epilog="Example: cvm repo publish sft.cernvm.test ./release --at /v1 --tag v1")
@@ -60,7 +60,7 @@ def publish(
     options = Options(at=at, tag=tag, description=message, owner=parse_owner(owner))
     with shown_progress() as progress:
         published = publish_tree(
-            repository, LocalStore(repository.storage), tree, options=options, progress=progress
+            repository, open_storage(repository), tree, options=options, progress=progress
         )
     if as_json:
         print_json(published_row(published))

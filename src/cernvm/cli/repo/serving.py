@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -30,7 +29,7 @@ DEFAULT_PORT = 8000
 def serve(edge: Edge, *, address: str, port: int) -> None:
     """Export the known repositories under /cvmfs/NAME/ over HTTP."""
 
-    def storages() -> dict[str, Path]:
+    def storages() -> dict[str, str]:
         return {repository.name: repository.storage for repository in known_repositories(edge.home)}
 
     with RepositoryServer(address, port, storages) as server:

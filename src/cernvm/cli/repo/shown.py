@@ -17,15 +17,15 @@ from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Published
 from cernvm.fs.publish.repository import (
     Repository,
+    open_storage,
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.scan import Owner
-from cernvm.fs.store.local import LocalStore
 
 
 def described(repository: Repository) -> dict[str, object]:
     """A repository as `ls` and `info` show it."""
-    store = LocalStore(repository.storage)
+    store = open_storage(repository)
     manifest = read_manifest(repository, store)
     published = manifest.published_at
     return {
@@ -36,7 +36,7 @@ def described(repository: Repository) -> dict[str, object]:
         "hash": repository.algorithm.value,
         "compression": repository.compression.name.lower(),
         "packs": repository.has_packs,
-        "storage": str(repository.storage),
+        "storage": repository.storage,
         "public_key": str(repository.keys.public),
     }
 

@@ -6,10 +6,10 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.fs.publish.repository import (
+    open_storage,
     read_repository,
 )
 from cernvm.fs.publish.revision import renew
-from cernvm.fs.store.local import LocalStore
 
 
 @click.command(epilog="Example: cvm repo resign sft.cernvm.test")
@@ -18,5 +18,5 @@ from cernvm.fs.store.local import LocalStore
 def resign(edge: Edge, *, name: str) -> None:
     """Sign a new whitelist with the master key."""
     repository = read_repository(edge.home, name)
-    whitelist = renew(repository, LocalStore(repository.storage))
+    whitelist = renew(repository, open_storage(repository))
     click.echo(f"the whitelist of {name} is valid until {whitelist.expires_at:%Y-%m-%d %H:%M} UTC")

@@ -7,10 +7,10 @@ import click
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
 from cernvm.fs.publish.repository import (
+    open_storage,
     read_repository,
 )
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.store.local import LocalStore
 from cernvm.fs.survey.reading import read_tags
 
 
@@ -21,7 +21,7 @@ from cernvm.fs.survey.reading import read_tags
 def tags(edge: Edge, *, name: str, as_json: bool) -> None:
     """List the tags of a repository, newest first."""
     repository = read_repository(edge.home, name)
-    store = LocalStore(repository.storage)
+    store = open_storage(repository)
     listed = read_tags(read_manifest(repository, store), store)
     rows = [
         {

@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import stat
+from itertools import islice
 from pathlib import Path
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.errors import ExistsError, InvalidInputError, NotFoundError, TrustError
-from cernvm.core.home import Home, ensure_folder
+from cernvm.core.home import Home
 from cernvm.core.log import fields
 from cernvm.fs.format.catalog import SCHEMA_REVISION, Properties
 from cernvm.fs.format.entry import DIRECTORY_SIZE_BYTES, Entry, EntryFlag
@@ -18,10 +19,16 @@ from cernvm.fs.format.manifest import DEFAULT_TTL_S, Manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind
 from cernvm.fs.format.statistics import Statistics, count_entries
 from cernvm.fs.publish.keys import create_keys
-from cernvm.fs.publish.repository import Repository, forget_record, known_repositories, write_record
+from cernvm.fs.publish.repository import (
+    Repository,
+    forget_record,
+    known_repositories,
+    open_storage,
+    write_record,
+)
 from cernvm.fs.publish.revision import read_manifest, renew_whitelist, write_object, write_revision
 from cernvm.fs.store.local import LocalStore, translate
-from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStore
 from cernvm.fs.survey.database import Catalog, Item, pack_catalog
 
 log = logging.getLogger(__name__)
@@ -36,9 +43,8 @@ def create_repository(
     """
     if any(known.name == repository.name for known in known_repositories(home)):
         raise ExistsError("repository", repository.name, advice="choose another name, or remove it")
-    store = LocalStore(repository.storage)
+    store = open_storage(repository)
     try:
-        ensure_folder(repository.storage)
         with store.exclusive():
             manifest = _adopt(repository, store)
             if manifest is None:
@@ -60,16 +66,20 @@ def remove_repository(home: Home, repository: Repository) -> None:
 
 
 def _remove(home: Home, repository: Repository) -> None:
-    storage = repository.storage
-    if storage.exists():
-        if not (storage / MANIFEST_PATH).is_file() and any(storage.iterdir()):
-            raise InvalidInputError(
-                f"{storage} does not look like a repository's storage", advice="delete it by hand"
-            )
-        with LocalStore(storage).exclusive():
-            # the manifest goes first: a half-deleted repository must not be served
-            (storage / MANIFEST_PATH).unlink(missing_ok=True)
-        shutil.rmtree(storage)
+    store = open_storage(repository)
+    if not store.has(MANIFEST_PATH) and next(store.paths(), None) is not None:
+        raise InvalidInputError(
+            f"{repository.storage} does not look like a repository's storage",
+            advice="delete it by hand",
+        )
+    with store.exclusive():
+        # the manifest goes first: a half-deleted repository must not be served
+        store.delete(MANIFEST_PATH)
+        paths = store.paths()
+        while batch := tuple(islice(paths, DELETED_AT_ONCE)):
+            store.delete(*batch)
+    if isinstance(store, LocalStore):
+        shutil.rmtree(store.folder)
     for path in repository.keys.files:
         path.unlink(missing_ok=True)
     forget_record(home, repository)
@@ -86,9 +96,7 @@ def _adopt(repository: Repository, store: ObjectStore) -> Manifest | None:
                 return manifest
     except (TrustError, NotFoundError):
         pass
-    raise ExistsError(
-        "repository in the folder", str(repository.storage), advice="choose another --storage"
-    )
+    raise ExistsError("repository in", repository.storage, advice="choose another --storage")
 
 
 def _create(repository: Repository, store: ObjectStore, clock: Clock) -> Manifest:

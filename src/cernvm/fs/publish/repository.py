@@ -17,18 +17,21 @@ from cernvm.core.home import Home, check_repository_name, ensure_folder, write_a
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.keys import Keys
 from cernvm.fs.publish.settings import Settings
+from cernvm.fs.store.opening import open_store
+from cernvm.fs.store.port import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A repository that can be published from here.
 
-    Shape: `storage` is the folder that a web server exports as `/cvmfs/NAME`; `index` the publisher's memory of
-    files that it has stored, which may be deleted at any time; `has_packs` whether it is published with packs.
+    Shape: `storage` is the location of its store: the folder that a web server exports as `/cvmfs/NAME`, or what else
+    `open_store` takes; `index` the publisher's memory of files that it has stored, which may be deleted at any time;
+    `has_packs` whether it is published with packs.
     """
 
     name: str
-    storage: Path
+    storage: str
     keys: Keys
     algorithm: Algorithm
     compression: Compression
@@ -39,12 +42,17 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    storage: Path
+    storage: str
     keys: Path
     hash: str
     compression: str
     packs: bool = True
     settings: Settings = field(default_factory=Settings)
+
+
+def open_storage(repository: Repository) -> ObjectStore:
+    """The store that holds a repository."""
+    return open_store(repository.storage)
 
 
 def known_repositories(home: Home) -> list[Repository]:
@@ -82,7 +90,7 @@ def new_repository(
     home: Home,
     name: str,
     *,
-    storage: Path | None = None,
+    storage: Path | str | None = None,
     keys: Path | None = None,
     algorithm: Algorithm = Algorithm.SHA1,
     compression: Compression = Compression.ZLIB,
@@ -90,9 +98,10 @@ def new_repository(
 ) -> Repository:
     """The value of a repository that does not exist yet; `create_repository` makes it."""
     check_repository_name(name)
+    location = str(home.storage / name if storage is None else storage)
     return Repository(
         name=name,
-        storage=(storage or home.storage / name).absolute(),
+        storage=location if "://" in location else str(Path(location).absolute()),
         keys=Keys((keys or home.keys).absolute(), name),
         algorithm=algorithm,
         compression=compression,
@@ -105,7 +114,7 @@ def write_record(home: Home, repository: Repository) -> None:
     """Make the repository known."""
     ensure_folder(home.repositories)
     values = {
-        "storage": str(repository.storage),
+        "storage": repository.storage,
         "keys": str(repository.keys.folder),
         "hash": repository.algorithm.value,
         "compression": repository.compression.name.lower(),

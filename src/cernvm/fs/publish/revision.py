@@ -39,8 +39,8 @@ def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
         data = store.get(MANIFEST_PATH)
     except NotFoundError:
         raise NotFoundError(
-            "repository in the folder",
-            str(repository.storage),
+            "repository in",
+            repository.storage,
             advice=f"make it: cvm repo create {repository.name}",
         ) from None
     return verify_manifest(

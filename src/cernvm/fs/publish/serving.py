@@ -35,7 +35,7 @@ _PATH = re.compile(
     r"(?P<file>\.cvmfs[a-z_]+|data/[0-9a-f]{2}/[0-9a-f]{30,62}(?:-[a-z0-9]+)?[A-Z]?)"
 )
 
-Storages = Callable[[], Mapping[str, Path]]
+Storages = Callable[[], Mapping[str, str]]
 
 
 class RepositoryServer(ThreadingMixIn, TCPServer):
@@ -49,7 +49,7 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
 
     def __init__(self, address: str, port: int, storages: Storages) -> None:
         self._storages = storages
-        self._known: Mapping[str, Path] = storages()
+        self._known: Mapping[str, str] = storages()
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         listener = open_listener(address, port)
         super().__init__(listener.getsockname(), _Exchange, bind_and_activate=False)
@@ -65,7 +65,8 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
         """Where a repository lies; None for an unknown one."""
         if name not in self._known:
             self._known = self._storages()
-        return self._known.get(name)
+        location = self._known.get(name)
+        return None if location is None else Path(location)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._slots.acquire(blocking=False):

@@ -109,6 +109,7 @@ class LocalStore:
         workshop = self.folder / TEMPORARY
         with ExitStack() as stack:
             try:
+                ensure_folder(self.folder)
                 ensure_folder(workshop)
                 stack.callback(os.close, self._lock(workshop / _LOCK, wait_s))
                 self._root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

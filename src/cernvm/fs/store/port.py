@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+DELETED_AT_ONCE = 1000  # paths that `delete` is best given together
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectStatus:
@@ -55,7 +57,7 @@ class ObjectStore(Protocol):
         """The size of a path and when it was written; None where there is nothing."""
 
     def delete(self, *paths: str) -> None:
-        """Remove paths; those that are not there do not matter. Cheapest with a thousand at a time."""
+        """Remove paths; those that are not there do not matter. Cheapest with `DELETED_AT_ONCE`."""
 
     def paths(self, prefix: str = "") -> Iterator[str]:
         """All visible paths that begin with `prefix`, in no order."""
