@@ -34,14 +34,17 @@ class Client:
 
 
 @contextmanager
-def open_client(settings: ClientSettings, *, shown: Breadcrumb | None = None) -> Iterator[Client]:
+def open_client(
+    settings: ClientSettings, *, shown: Breadcrumb | None = None, source: Fetcher | None = None
+) -> Iterator[Client]:
     """Open a repository, at once if a process before has `shown` it; all is closed at the end.
 
+    With a `source` all is fetched by it, whatever hosts the settings name.
     Errors: those of `open_repository`; `NotFoundError` for a key file, `SpaceError` for the cache.
     """
     keys = [_read_key(path) for path in settings.reader.public_keys]
     with ExitStack() as stack:
-        fetcher = open_fetcher(settings.net, settings.repository)
+        fetcher = source or open_fetcher(settings.net, settings.repository)
         stack.callback(fetcher.close)
         external = open_external_fetcher(settings.net, settings.repository)
         if external is not None:

@@ -12,40 +12,61 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cernvm.fs.mount.background import Report, Started, start_in_background
 from cernvm.fs.mount.mounting import mount_repository
+from cernvm.fs.mount.service import LiveMount
 from cernvm.fs.mount.settings import MountSettings
 
 _FAREWELL_S = 3.0
 
+Ready = Callable[[LiveMount], None]
 
-def serve_beside(mounts: Sequence[MountSettings], logs: Path) -> None:
+
+def _mount(settings: MountSettings, ready: Ready) -> None:
+    mount_repository(settings, ready=ready)
+
+
+def serve_beside(
+    mounts: Sequence[MountSettings],
+    logs: Path,
+    *,
+    mount: Callable[[MountSettings, Ready], None] = _mount,
+) -> None:
     """Mount repositories for as long as this process, and what it may execute next, lives; returns when all answer.
 
-    Shape: `logs` is the folder of their log files.
+    Shape: `logs` is the folder of their log files; `mount` mounts one of them and serves it to its end.
     Errors: the first that a serving process reported; `DeadlineError`. The others end with this process.
     Concurrency: this process must have one thread.
     """
-    started = [_start(settings, logs / f"exec-{settings.repository}.log") for settings in mounts]
+    started = [
+        _start(settings, mount, logs / f"exec-{settings.repository}.log") for settings in mounts
+    ]
     for one in started:
         one.hear()
 
 
-def _start(settings: MountSettings, log_file: Path) -> Started:
+def _start(
+    settings: MountSettings, mount: Callable[[MountSettings, Ready], None], log_file: Path
+) -> Started:
     watched = os.pidfd_open(os.getpid())
     try:
-        serve = functools.partial(_serve_while, watched, settings)
+        serve = functools.partial(_serve_while, watched, settings, mount)
         return start_in_background(serve, log_file, keep=(watched,))
     finally:
         os.close(watched)
 
 
-def _serve_while(watched: int, settings: MountSettings, report: Report) -> None:
+def _serve_while(
+    watched: int,
+    settings: MountSettings,
+    mount: Callable[[MountSettings, Ready], None],
+    report: Report,
+) -> None:
     threading.Thread(target=_end_with, args=(watched,), name="watch", daemon=True).start()
-    mount_repository(settings, ready=lambda live: report.ready({"revision": live.revision}))
+    mount(settings, lambda live: report.ready({"revision": live.revision}))
 
 
 def _end_with(watched: int) -> None:

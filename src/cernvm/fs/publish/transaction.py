@@ -1,4 +1,4 @@
-"""An open transaction: somebody changes a repository by hand, and until it is published or aborted nobody else publishes.
+"""An open transaction: somebody changes a repository by hand, and until it is published or aborted nobody else may.
 
 It outlives processes and reboots, so it is a small JSON file beside the repository's record. Publishers on other
 machines cannot see it: what they publish meanwhile is found when the changes are laid over the revision of then.
