@@ -9,6 +9,8 @@ from cernvm.cli.lazy import LazyGroup, Words
 WORDS: Words = {
     "Publish": {
         "create": ("cernvm.cli.repo.making:create", "Make a repository."),
+        "adopt": ("cernvm.cli.repo.adopting:adopt", "Go on with another publisher's repository."),
+        "release": ("cernvm.cli.repo.adopting:release", "Leave a repository to another publisher."),
         "publish": ("cernvm.cli.repo.publishing:publish", "Publish a folder in a new revision."),
         "profile": ("cernvm.cli.repo.profile:profile", "Record what programs read first."),
     },
