@@ -83,7 +83,6 @@ def write_revision(
 
     Shape: returns the manifest as it was signed, and the bytes that were stored.
     """
-    signing_key = read_key(repository.keys.signing)
     certificate = write_object(
         repository, store, read_key(repository.keys.certificate), ObjectKind.CERTIFICATE
     )
@@ -107,13 +106,16 @@ def write_revision(
     reflog = extend_reflog(
         _existing_reflog(store, previous), name=repository.name, references=references, now=now
     )
-    signed = replace(
-        manifest,
-        certificate=certificate.digest,
-        history=history,
-        reflog=repository.algorithm.digest(reflog),
-    )
-    letter = sign_manifest(signed, signing_key=signing_key)
+    named = replace(manifest, certificate=certificate.digest, history=history)
+    return serve_manifest(repository, store, named, reflog=reflog, now=now), stored_bytes
+
+
+def serve_manifest(
+    repository: Repository, store: ObjectStore, manifest: Manifest, *, reflog: bytes, now: datetime
+) -> Manifest:
+    """Sign a manifest of which all objects are there, and make it the served one, with its reflog."""
+    signed = replace(manifest, reflog=repository.algorithm.digest(reflog))
+    letter = sign_manifest(signed, signing_key=read_key(repository.keys.signing))
     # a key that does not belong to the certificate must be found here, not by every client
     verify_manifest(
         letter,
@@ -124,7 +126,7 @@ def write_revision(
     renew_whitelist(repository, store, now=now)
     store.replace(REFLOG_PATH, reflog)
     store.replace(MANIFEST_PATH, letter)
-    return signed, stored_bytes
+    return signed
 
 
 def renew_whitelist(
