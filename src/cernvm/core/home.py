@@ -39,6 +39,16 @@ class Home:
         return self.path / "repositories"
 
     @property
+    def replicas(self) -> Path:
+        """One small TOML file per repository replicated here: where it comes from and where it lies."""
+        return self.path / "replicas"
+
+    @property
+    def gateway(self) -> Path:
+        """The gateway of several publishers: its leases, and their keys; readable by its owner only."""
+        return self.path / "gateway"
+
+    @property
     def storage(self) -> Path:
         """Default place of repositories' storage, one folder per name, as a web server exports them."""
         return self.path / "srv"

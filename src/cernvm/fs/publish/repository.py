@@ -27,7 +27,8 @@ class Repository:
 
     Shape: `storage` is the location of its store: the folder that a web server exports as `/cvmfs/NAME`, or what else
     `open_store` takes; `index` the publisher's memory of files that it has stored, which may be deleted at any time;
-    `has_packs` whether it is published with packs.
+    `has_packs` whether it is published with packs; `gateway` the address through which this machine publishes what is
+    kept elsewhere, empty for what it publishes by itself.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Repository:
     index: Path
     has_packs: bool = True
     settings: Settings = field(default_factory=Settings)
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class _Record:
     hash: str
     compression: str
     packs: bool = True
+    gateway: str = ""
     settings: Settings = field(default_factory=Settings)
 
 
@@ -82,6 +85,7 @@ def read_repository(home: Home, name: str) -> Repository:
         compression=compression,
         index=_index_path(home, name),
         has_packs=record.packs,
+        gateway=record.gateway,
         settings=record.settings,
     )
 
@@ -122,6 +126,8 @@ def write_record(home: Home, repository: Repository) -> None:
     # a JSON string is a TOML basic string as well
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     text += f"packs = {json.dumps(repository.has_packs)}\n"
+    if repository.gateway:
+        text += f"gateway = {json.dumps(repository.gateway)}\n"
     chosen = {
         one.name: value
         for one in fields(Settings)
