@@ -1,0 +1,73 @@
+"""What a store holds already: asked for one by one where that is cheap, else by listings of its folders."""
+
+from __future__ import annotations
+
+import bisect
+
+from cernvm.core.digest import DIGEST_BYTES, Digest
+from cernvm.core.errors import FormatError
+from cernvm.fs.format.objects import ObjectKind, object_path, parse_object_path
+from cernvm.fs.store.port import ObjectStore
+
+_CHEAP_LANES = 2  # a store that is worth more requests at once is far away
+_REMEMBERED = 200_000
+
+
+class Presence:
+    """Which objects are there. Units: 21 bytes of memory an object where folders are listed, else a bounded number.
+
+    Concurrency: one thread.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lists = store.lanes > _CHEAP_LANES
+        self._folders: dict[int, bytes] = {}
+        self._seen: set[bytes] = set()
+
+    def has(self, digest: Digest, kind: ObjectKind) -> bool:
+        """Whether the store holds an object; one that is known to be there is not asked for again."""
+        name = _name(digest, kind)
+        if name in self._seen:
+            return True
+        if not self._has(digest, kind, name):
+            return False
+        self.add(digest, kind)
+        return True
+
+    def add(self, digest: Digest, kind: ObjectKind) -> None:
+        """State that an object was put."""
+        if len(self._seen) >= _REMEMBERED and not self._lists:
+            self._seen.clear()
+        self._seen.add(_name(digest, kind))
+
+    def _has(self, digest: Digest, kind: ObjectKind, name: bytes) -> bool:
+        if not self._lists:
+            return self._store.has(object_path(digest, kind))
+        folder = self._folders.get(digest.raw[0])
+        if folder is None:
+            folder = self._folders[digest.raw[0]] = self._listed(digest.raw[0])
+        width = len(name)
+        at = bisect.bisect_left(
+            range(len(folder) // width), name, key=lambda n: folder[n * width : (n + 1) * width]
+        )
+        return folder[at * width : (at + 1) * width] == name
+
+    def _listed(self, first: int) -> bytes:
+        """The names in one folder of the store, sorted, back to back."""
+        names = []
+        for path in self._store.paths(f"data/{first:02x}/"):
+            try:
+                names.append(_name(*parse_object_path(path)))
+            except FormatError:
+                continue  # not ours
+        return b"".join(sorted(names))
+
+
+def _name(digest: Digest, kind: ObjectKind) -> bytes:
+    """Digest, algorithm and kind, in as many bytes for each."""
+    assert len(digest.raw) == DIGEST_BYTES
+    return digest.raw + bytes((digest.algorithm.flag << 5 | _NUMBERS[kind],))
+
+
+_NUMBERS = {kind: number for number, kind in enumerate(ObjectKind)}

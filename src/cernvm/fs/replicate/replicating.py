@@ -1,0 +1,313 @@
+"""`replicate`: bring a replica to what its upstream offers, and serve that only once all of it is there."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cernvm.core.clock import Clock, Deadline, SystemClock
+from cernvm.core.digest import Digest
+from cernvm.core.errors import FormatError, HostError, NotFoundError
+from cernvm.core.log import fields
+from cernvm.fs.format.catalog import MAX_CATALOG_BYTES, SELECT_PROPERTIES, parse_properties
+from cernvm.fs.format.compress import inflate
+from cernvm.fs.format.history import Tag
+from cernvm.fs.format.letter import parse_letter
+from cernvm.fs.format.manifest import Manifest, parse_manifest
+from cernvm.fs.format.objects import (
+    MANIFEST_PATH,
+    REFLOG_PATH,
+    WHITELIST_PATH,
+    ObjectKind,
+    alternative_path,
+    object_path,
+)
+from cernvm.fs.format.reflog import ReferenceKind
+from cernvm.fs.replicate.crew import DEFAULT_THREADS, Crew
+from cernvm.fs.replicate.replica import Replica, read_public_keys
+from cernvm.fs.replicate.state import (
+    IS_SNAPSHOTTING_PATH,
+    LAST_SNAPSHOT_PATH,
+    format_date,
+    note_status,
+    read_state,
+    write_state,
+)
+from cernvm.fs.replicate.upstream import Judge, Offer, read_offer
+from cernvm.fs.replicate.walk import Tally, Walk
+from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import extend_reflog, open_database, unpack_history
+from cernvm.fs.survey.reading import read_object
+from cernvm.net import Fetcher, NetSettings, open_fetcher
+
+ROOT_DOCUMENTS_S = 60.0
+_MAX_SMALL_BYTES = 64 << 20
+_ATTEMPTS = 3  # while the upstream changes under our hands
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """What a replication did.
+
+    Shape: `is_new` whether the replica serves another revision than before; `lost_revisions` are tagged or earlier
+    ones that the upstream does not have any more. Units: `received_bytes` of objects as they are stored.
+    """
+
+    name: str
+    revision: int
+    root_catalog: Digest
+    is_new: bool
+    revisions: int
+    lost_revisions: int
+    catalogs: int
+    objects: int
+    received_bytes: int
+    whitelist_expires_at: datetime
+
+
+def replicate(
+    replica: Replica,
+    store: ObjectStore,
+    *,
+    threads: int = DEFAULT_THREADS,
+    wait_s: float = 0.0,
+    clock: Clock | None = None,
+    fetcher: Fetcher | None = None,
+    on_progress: Callable[[Tally], None] = lambda _: None,
+) -> Replicated:
+    """Copy what the replica's scope wants of the upstream's newest revision; safe to be killed and repeated.
+
+    Errors: `TransactionOpenError` while another replication holds the store; `TrustError` and `FormatError` for an
+    upstream that is not to be believed, `HostError` and `DeadlineError` for one that is not there, those of the store.
+    After each of them the revision before is served.
+    """
+    used = clock or SystemClock()
+    keys = read_public_keys(replica.public_keys)
+    own = fetcher or open_fetcher(_settings(replica, threads), replica.name)
+    try:
+        with store.exclusive(wait_s):
+            judge = Judge(replica.name, keys, used.now())
+            return _Replication(replica, store, own, judge, used, threads, on_progress).run()
+    finally:
+        if fetcher is None:
+            own.close()
+
+
+def read_replicated(store: ObjectStore, name: str) -> Manifest | None:
+    """The manifest that a replica serves; None where it serves none yet.
+
+    It was verified when it came; who does not trust the store verifies it again.
+    """
+    try:
+        manifest = parse_manifest(parse_letter(store.get(MANIFEST_PATH), where="manifest").text)
+    except NotFoundError:
+        return None
+    if manifest.name != name:
+        raise FormatError(f"it is of {manifest.name[:255]!r}, not {name!r}", where="manifest")
+    return manifest
+
+
+def read_previous(root: Digest, store: ObjectStore) -> Digest | None:
+    """The root catalog of the revision before, as a root catalog of the store names it."""
+    data = read_object(store, root, ObjectKind.CATALOG)
+    with open_database(data, f"catalog {root}") as database:
+        found = database.execute(SELECT_PROPERTIES).fetchall()
+        return parse_properties(found, may_be_legacy=True).previous
+
+
+class _Replication:
+    """One run, by whoever holds the store."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        store: ObjectStore,
+        fetcher: Fetcher,
+        judge: Judge,
+        clock: Clock,
+        threads: int,
+        on_progress: Callable[[Tally], None],
+    ) -> None:
+        self._replica = replica
+        self._store = store
+        self._fetcher = fetcher
+        self._judge = judge
+        self._clock = clock
+        self._threads = threads
+        self._on_progress = on_progress
+
+    def run(self) -> Replicated:
+        known = read_replicated(self._store, self._replica.name)
+        offer = self._offer(known)
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._take(offer, known)
+            except HostError as error:
+                # what an upstream collected while it was copied is not missing in its newest revision
+                newer = self._offer(known)
+                if newer.manifest == offer.manifest:
+                    raise
+                log.info("replicate.again", extra=fields(name=self._replica.name, cause=str(error)))
+                offer = newer
+        return self._take(offer, known)
+
+    def _offer(self, known: Manifest | None) -> Offer:
+        deadline = Deadline.after(ROOT_DOCUMENTS_S, self._clock)
+        return read_offer(self._fetcher, self._judge, known=known, deadline=deadline)
+
+    def _take(self, offer: Offer, known: Manifest | None) -> Replicated:
+        scope = self._replica.scope
+        state = read_state(self._store)
+        trusts_presence = state is not None and state.vouches_for(scope)
+        is_same = known is not None and known == offer.manifest
+        tags_and_history = bool(scope.tags) or scope.history != 0
+        if (
+            is_same
+            and trusts_presence
+            and not (state and state.is_working)
+            and not tags_and_history
+        ):
+            return self._finished(offer, Tally(), 0, is_new=False)
+        self._store.replace(IS_SNAPSHOTTING_PATH, _line(self._clock.now()))
+        write_state(self._store, scope, is_working=True)
+        try:
+            with (
+                tempfile.TemporaryDirectory(prefix="cvm-replicate-") as scratch,
+                Crew(self._fetcher, self._store, threads=self._threads, clock=self._clock) as crew,
+            ):
+                walk = Walk(
+                    self._store,
+                    crew,
+                    scope,
+                    Path(scratch),
+                    trusts_presence=trusts_presence,
+                    on_progress=self._on_progress,
+                )
+                brought = self._bring(walk, offer)
+                self._publish(walk, offer, brought)
+        finally:
+            self._store.delete(IS_SNAPSHOTTING_PATH)
+        write_state(self._store, scope, is_working=False)
+        return self._finished(offer, walk.tally, len(brought), is_new=not is_same)
+
+    def _bring(self, walk: Walk, offer: Offer) -> list[Digest]:
+        """The newest revision, then what else the scope wants; the root catalogs that are there in the end."""
+        manifest = offer.manifest
+        walk.bring(manifest.root_catalog, manifest.root_catalog_size_bytes)
+        brought = [manifest.root_catalog]
+        for tag in self._replica.scope.wanted_tags(self._tags(walk, manifest)):
+            if tag.root_catalog not in brought and walk.bring(
+                tag.root_catalog, tag.size_bytes, may_miss=True
+            ):
+                brought.append(tag.root_catalog)
+        brought += self._bring_history(walk, manifest, brought)
+        return brought
+
+    def _bring_history(
+        self, walk: Walk, manifest: Manifest, brought: Sequence[Digest]
+    ) -> list[Digest]:
+        """The revisions before the newest one, as far back as they are wanted and the upstream has them."""
+        found: list[Digest] = []
+        digest = read_previous(manifest.root_catalog, self._store)
+        while digest is not None and self._replica.scope.history not in (0, len(found)):
+            if digest in found or not walk.bring(
+                digest, manifest.root_catalog_size_bytes, may_miss=True
+            ):
+                break
+            found.append(digest)
+            digest = read_previous(digest, self._store)
+        return [one for one in found if one not in brought]
+
+    def _tags(self, walk: Walk, manifest: Manifest) -> tuple[Tag, ...]:
+        if manifest.history is None:
+            return ()
+        stored = walk.fetch(manifest.history, ObjectKind.HISTORY, _MAX_SMALL_BYTES)
+        return unpack_history(inflate(stored, limit_bytes=MAX_CATALOG_BYTES))
+
+    def _publish(self, walk: Walk, offer: Offer, brought: Sequence[Digest]) -> None:
+        """Put what hangs on the manifest beside its catalog, and the manifest last."""
+        manifest, store = offer.manifest, self._store
+        references = [(digest, ReferenceKind.ROOT_CATALOG) for digest in brought]
+        assert manifest.certificate is not None, "the offer was verified by it"
+        walk.put(manifest.certificate, ObjectKind.CERTIFICATE, offer.certificate_bytes)
+        references.append((manifest.certificate, ReferenceKind.CERTIFICATE))
+        for digest, kind in (
+            (manifest.history, ReferenceKind.HISTORY),
+            (manifest.metainfo, ReferenceKind.METAINFO),
+        ):
+            if digest is not None:
+                stored = walk.fetch(digest, kind.object_kind, _MAX_SMALL_BYTES)
+                walk.put(digest, kind.object_kind, stored)
+                references.append((digest, kind))
+        if manifest.alternative_paths:
+            _put_alternatives(store, manifest, offer.certificate_bytes)
+        try:
+            reflog = store.get(REFLOG_PATH)
+        except NotFoundError:
+            reflog = None
+        extended = extend_reflog(
+            reflog, name=self._replica.name, references=references, now=self._clock.now()
+        )
+        store.replace(REFLOG_PATH, extended)
+        store.replace(WHITELIST_PATH, offer.whitelist_bytes)
+        store.replace(MANIFEST_PATH, offer.manifest_bytes)
+
+    def _finished(self, offer: Offer, tally: Tally, revisions: int, *, is_new: bool) -> Replicated:
+        """Note that the replica was up to date at this moment; a whitelist is renewed more often than a manifest."""
+        now = self._clock.now()
+        if not is_new and _differs(self._store, WHITELIST_PATH, offer.whitelist_bytes):
+            self._store.replace(WHITELIST_PATH, offer.whitelist_bytes)
+        self._store.replace(LAST_SNAPSHOT_PATH, _line(now))
+        note_status(self._store, {"last_snapshot": format_date(now)})
+        manifest = offer.manifest
+        log.info(
+            "replicate.done",
+            extra=fields(name=manifest.name, revision=manifest.revision, objects=tally.objects),
+        )
+        return Replicated(
+            name=manifest.name,
+            revision=manifest.revision,
+            root_catalog=manifest.root_catalog,
+            is_new=is_new,
+            revisions=revisions,
+            lost_revisions=tally.lost,
+            catalogs=tally.catalogs,
+            objects=tally.objects,
+            received_bytes=tally.received_bytes,
+            whitelist_expires_at=offer.whitelist.expires_at,
+        )
+
+
+def _settings(replica: Replica, threads: int) -> NetSettings:
+    return NetSettings(
+        ";".join(replica.urls),
+        proxies=replica.proxies,
+        follow_redirects=True,
+        max_background=max(1, threads),
+    )
+
+
+def _put_alternatives(store: ObjectStore, manifest: Manifest, certificate_bytes: bytes) -> None:
+    """Root catalog and certificate once more, for readers whose servers protect `data/`."""
+    assert manifest.certificate is not None
+    catalog = store.get(object_path(manifest.root_catalog, ObjectKind.CATALOG))
+    store.put(alternative_path(manifest.root_catalog, ObjectKind.CATALOG), catalog)
+    certificate = alternative_path(manifest.certificate, ObjectKind.CERTIFICATE)
+    store.put(certificate, certificate_bytes)
+
+
+def _differs(store: ObjectStore, path: str, data: bytes) -> bool:
+    try:
+        return store.get(path) != data
+    except NotFoundError:
+        return True
+
+
+def _line(moment: datetime) -> bytes:
+    return f"{format_date(moment)}\n".encode()
