@@ -77,7 +77,7 @@ class LeaseBook:
             self._sweep(now)
             if self._is_closed(path.repository):
                 raise ConflictError(f"{path.repository} takes no leases at present")
-            for other in self._leases(path.repository):
+            for other in self._leases(path.repository, now):
                 if other.path.overlaps(path):
                     raise PathBusyError(path, left_s=other.left_s(now))
             count = self._database.execute("SELECT count(*) FROM lease").fetchone()[0]
@@ -95,14 +95,13 @@ class LeaseBook:
 
     def find(self, token: str) -> Lease:
         """The open lease with this token; `LeaseLostError` where there is none (any more)."""
-        with self._transaction() as now:
+        with self._transaction(writes=False) as now:
             return self._find(token, now)
 
     def leases(self, repository: str | None = None) -> list[Lease]:
         """All open leases, by path."""
-        with self._transaction() as now:
-            self._sweep(now)
-            return sorted(self._leases(repository), key=lambda lease: lease.path)
+        with self._transaction(writes=False) as now:
+            return sorted(self._leases(repository, now), key=lambda lease: lease.path)
 
     def refresh(self, token: str) -> Lease:
         """The lease, good once more for its whole time; `LeaseLostError` for one that has run out."""
@@ -121,7 +120,9 @@ class LeaseBook:
         """Take away all leases at and below a path; returns them."""
         with self._transaction() as now:
             self._sweep(now)
-            taken = [lease for lease in self._leases(path.repository) if path.covers(lease.path)]
+            taken = [
+                lease for lease in self._leases(path.repository, now) if path.covers(lease.path)
+            ]
             for lease in taken:
                 self._remove(lease.token)
             return taken
@@ -151,7 +152,7 @@ class LeaseBook:
 
     def answer(self, token: str) -> Answer | None:
         """What the commit under this token came to; None where none was made."""
-        with self._transaction():
+        with self._transaction(writes=False):
             found = self._database.execute(
                 "SELECT new_root, revision FROM answer WHERE token = ?", (token,)
             ).fetchone()
@@ -159,7 +160,7 @@ class LeaseBook:
 
     def is_open(self, repository: str) -> bool:
         """Whether leases are given for a repository."""
-        with self._transaction():
+        with self._transaction(writes=False):
             return not self._is_closed(repository)
 
     def set_open(self, repository: str, *, is_open: bool) -> None:
@@ -170,9 +171,9 @@ class LeaseBook:
                 self._database.execute("INSERT INTO closed VALUES (?)", (repository,))
 
     @contextmanager
-    def _transaction(self) -> Iterator[datetime]:
+    def _transaction(self, *, writes: bool = True) -> Iterator[datetime]:
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             try:
                 yield self._clock.now()
             except BaseException:
@@ -197,11 +198,9 @@ class LeaseBook:
             )
         return _lease(row)
 
-    def _leases(self, repository: str | None) -> list[Lease]:
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM lease WHERE ?1 IS NULL OR repository = ?1",  # noqa: S608
-            (repository,),
-        )
+    def _leases(self, repository: str | None, now: datetime) -> list[Lease]:
+        sql = f"SELECT {_COLUMNS} FROM lease WHERE expires_at > ?1 AND (?2 IS NULL OR repository = ?2)"  # noqa: S608
+        rows = self._database.execute(sql, (now.timestamp(), repository))
         return [_lease(row) for row in rows]
 
     def _extend(self, token: str, until: datetime) -> None:

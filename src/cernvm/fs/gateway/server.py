@@ -1,0 +1,248 @@
+"""The gateway over HTTP: the original's addresses, and a few more.
+
+One thread per connection, a bounded number of them; whatever a client sends or does not send, its connection ends.
+Nothing larger than a message is read before its signature is checked.
+Source: docs/formats/gateway.md, "Requests".
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from cernvm.core.errors import CvmError, DeniedError, FormatError, InvalidInputError, NotFoundError
+from cernvm.core.log import fields
+from cernvm.fs.gateway.access import Key
+from cernvm.fs.gateway.answers import Message, describe_problem, encode
+from cernvm.fs.gateway.protocol import MAX_LIST_BYTES, MAX_MESSAGE_BYTES, parse_payload_request
+from cernvm.fs.gateway.routes import Request, Route, Signed, find_route
+from cernvm.fs.gateway.service import Gateway
+from cernvm.fs.gateway.signature import parse_authorization
+from cernvm.net.listening import open_listener
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 4929
+MAX_CONNECTIONS = 256
+IDLE_TIMEOUT_S = 60.0
+HEAD_TIMEOUT_S = 30.0
+LEAST_RATE = 4096  # bytes a second by which a body must come, over its whole time
+_DRAIN_S = 5.0
+
+
+class GatewayServer(ThreadingMixIn, TCPServer):
+    """An HTTP server of a gateway; `serve_forever` runs it, `shutdown` ends it."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: str, port: int, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        listener = open_listener(address, port)
+        super().__init__(listener.getsockname(), _Exchange, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+
+    @property
+    def port(self) -> int:
+        """The port that was asked for, or the free one that was found."""
+        return int(self.socket.getsockname()[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._slots.acquire(blocking=False):
+            log.warning("gateway.full", extra=fields(client=client_address[0]))
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the process may have no more threads
+            self._slots.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        error = sys.exc_info()[1]
+        log.debug("gateway.broken_off", extra=fields(client=client_address[0], error=error))
+
+
+class _Line(io.RawIOBase):
+    """What comes from a client, until a moment that moves as it sends enough."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.until = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self.until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(min(left_s, IDLE_TIMEOUT_S))
+        return self._connection.recv_into(buffer)
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    """One connection and its requests."""
+
+    server: GatewayServer
+    protocol_version = "HTTP/1.1"
+    server_version = "cvm"
+    sys_version = ""
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self._line = _Line(self.connection)
+        self.rfile.close()
+        self.rfile = io.BufferedReader(self._line, 1 << 16)
+
+    def handle_one_request(self) -> None:
+        self._line.until = time.monotonic() + HEAD_TIMEOUT_S
+        super().handle_one_request()
+
+    def do_GET(self) -> None:
+        self._exchange()
+
+    def do_POST(self) -> None:
+        self._exchange()
+
+    def do_PATCH(self) -> None:
+        self._exchange()
+
+    def do_DELETE(self) -> None:
+        self._exchange()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ARG002
+        # the address may hold a token
+        log.debug("gateway.request", extra=fields(client=self.client_address[0]))
+
+    def _exchange(self) -> None:
+        self._left_bytes = self._body_bytes = 0
+        self._began = time.monotonic()
+        try:
+            self._left_bytes = self._body_bytes = self._content_length()
+            answer = self._act()
+        except CvmError as error:
+            answer = describe_problem(error)
+            log.info(
+                "gateway.refused",
+                extra=fields(client=self.client_address[0], reason=str(error)[:300]),
+            )
+        except OSError:
+            raise
+        except Exception:
+            log.exception("gateway.failed", extra=fields(client=self.client_address[0]))
+            answer = {"status": "error", "reason": "the gateway failed", "kind": "Failure"}
+        self._answer(answer)
+
+    def _act(self) -> Message:
+        path = os.fsdecode(unquote_to_bytes(self.path.partition("?")[0]))
+        route, name = find_route(self.command, path)
+        address = {Signed.TOKEN: name.encode(), Signed.ADDRESS: self.path.encode("latin-1")}
+        key, signed = None, address.get(route.signed)
+        if signed is not None:
+            key = self._signer(signed, is_admin=route.is_admin)
+        message = self._message(route)
+        if route.signed in (Signed.BODY, Signed.MESSAGE):
+            key = self._signer(message, is_admin=route.is_admin)
+        request = Request(name=name, body=message, key=key)
+        if route.is_payload:
+            payload = parse_payload_request(message)
+            # the address, whose token was signed, comes before the message
+            token = name or payload.token
+            request = replace(request, payload=replace(payload, token=token), read=self._read)
+        return route.action(self.server.gateway, request)
+
+    def _message(self, route: Route) -> bytes:
+        """The body, or of a payload what comes before the pack."""
+        size = self._body_bytes
+        if route.is_payload:
+            text = self.headers.get("Message-Size", "")
+            if not text.isascii() or not text.isdecimal() or len(text) > 9:
+                raise FormatError("is missing, or no number", where="Message-Size")
+            size = int(text)
+        limit = MAX_LIST_BYTES if route.pattern.pattern.endswith("/missing") else MAX_MESSAGE_BYTES
+        if size > min(limit, self._body_bytes):
+            raise InvalidInputError("the message is longer than the body, or than is taken")
+        blocks = []
+        while size and (block := self._read(size)):
+            blocks.append(block)
+            size -= len(block)
+        return b"".join(blocks)
+
+    def _signer(self, signed: bytes, *, is_admin: bool) -> Key:
+        wrong = DeniedError("invalid_hmac", advice="check the key file and what was signed")
+        try:
+            key_id, signature = parse_authorization(self.headers.get("Authorization", ""))
+            key = self.server.gateway.keys.find(key_id)
+        except (FormatError, NotFoundError):
+            raise wrong from None
+        if not key.secret.signed(signed, signature):
+            raise wrong
+        if is_admin and not key.is_admin:
+            raise DeniedError("no_admin_key", advice="make one: cvm repo gateway keys add --admin")
+        return key
+
+    def _content_length(self) -> int:
+        text = self.headers.get("Content-Length", "0")
+        is_number = text.isascii() and text.isdecimal() and len(text) < 16
+        if not is_number or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            raise InvalidInputError(
+                "a body needs a Content-Length, and nothing else about its length"
+            )
+        return int(text)
+
+    def _read(self, size_bytes: int) -> bytes:
+        """At most so many bytes of the body; empty at its end."""
+        got_bytes = self._body_bytes - self._left_bytes
+        self._line.until = self._began + IDLE_TIMEOUT_S + got_bytes / LEAST_RATE
+        block: bytes = self.rfile.read1(min(size_bytes, self._left_bytes))
+        self._left_bytes -= len(block)
+        if not block and self._left_bytes and size_bytes:
+            raise ConnectionAbortedError
+        return block
+
+    def _answer(self, message: Message) -> None:
+        body = encode(message)
+        self.connection.settimeout(IDLE_TIMEOUT_S)
+        if self._left_bytes:
+            self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+        # the original's publishers take what comes at once for the whole answer
+        self.wfile.flush()
+        if self._left_bytes:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Take for a moment what is still coming: a reset would overtake the answer."""
+        self.connection.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + _DRAIN_S
+        self._line.until = until
+        while time.monotonic() < until and self.rfile.read1(1 << 20):
+            pass
