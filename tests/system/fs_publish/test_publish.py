@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from cernvm.core.errors import (
 from cernvm.fs.format.chunker import ChunkSizes
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.signature import create_private_key
-from cernvm.fs.publish.content import ContentWriter, Progress
+from cernvm.fs.publish.content import Progress, Recipe, open_writer
 from cernvm.fs.publish.creating import create_repository, remove_repository
 from cernvm.fs.publish.plan import CatalogLimits
 from cernvm.fs.publish.publishing import Options, publish_tree
@@ -338,17 +337,12 @@ def test_a_file_that_changes_between_walk_and_reading_ends_it(repository, store,
     with (tree / name).open("ab") as file:
         file.write(b"more")
 
-    with ThreadPoolExecutor(1) as pool:
-        writer = ContentWriter(
-            store,
-            algorithm=repository.algorithm,
-            compression=repository.compression,
-            sizes=ChunkSizes(),
-            progress=Progress(),
-            pool=pool,
-        )
-        with pytest.raises(InvalidInputError, match="changed while"):
-            _add_all(writer, found)
+    recipe = Recipe(repository.algorithm, repository.compression)
+    with (
+        pytest.raises(InvalidInputError, match="changed while"),
+        open_writer(store, recipe) as writer,
+    ):
+        _add_all(writer, found)
 
 
 def _add_all(writer, *found):

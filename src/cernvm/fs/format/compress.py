@@ -1,7 +1,6 @@
 """How objects are stored: as one zlib stream or as they are; inflating is bounded.
 
-A digest covers the stored bytes, so check it before inflating. Any valid zlib stream is a valid object: which
-library and level made it changes an object's name, never its meaning.
+A digest covers the stored bytes, so check it before inflating.
 Source: docs/formats/repository.md, "Compression"; RFC 1950.
 """
 
@@ -13,6 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from cernvm.core.errors import ObjectFormatError
+from cernvm.fs.format.deflater import Deflater
 
 _fast: Any
 try:
@@ -22,8 +22,6 @@ except ImportError:  # the boot loader has the standard library only
 
 PIECE_BYTES = 1 << 20
 _USUAL_LEVEL = 6
-_FAST_LEVEL = 3
-_FAST_FROM_BYTES = 512  # below, zlib is as quick, and common tiny files keep the names that the original gives them
 _STREAM_ERRORS: tuple[type[Exception], ...] = (zlib.error, _fast.error)
 
 
@@ -42,22 +40,18 @@ class Compression(IntEnum):
             raise ObjectFormatError(f"unknown compression number {flag}", field="flags") from None
 
 
-def deflate(data: bytes) -> bytes:
+def deflate(data: bytes | memoryview) -> bytes:
     """A zlib stream at the format's usual level, byte for byte what the original writes over the same zlib."""
     return zlib.compress(data, _USUAL_LEVEL)
 
 
-def deflate_content(data: bytes, compression: Compression) -> bytes:
-    """A file's content or chunk as it is stored; quick where the machine can be.
-
-    isal at level 3 takes an eighth of zlib's time for a tenth more bytes (docs/decisions/deflate.md).
-    """
+def deflate_content(
+    data: bytes | memoryview, compression: Compression, deflater: Deflater | None = None
+) -> bytes:
+    """A file's content or chunk as it is stored; by `deflate` where no deflater is chosen."""
     if compression is Compression.NONE:
-        return data
-    if _fast is zlib or len(data) < _FAST_FROM_BYTES:
-        return deflate(data)
-    stored: bytes = _fast.compress(data, _FAST_LEVEL)
-    return stored
+        return bytes(data)
+    return deflate(data) if deflater is None else deflater.deflate(data)
 
 
 def inflate(data: bytes, *, limit_bytes: int) -> bytes:

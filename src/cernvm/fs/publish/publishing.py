@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from cernvm.core.log import fields
 from cernvm.fs.format.chunker import ChunkSizes
 from cernvm.fs.format.history import Tag, automatic_name, check_tag_name, with_revision
 from cernvm.fs.publish.building import CatalogBuilder
-from cernvm.fs.publish.content import ContentWriter, Progress
+from cernvm.fs.publish.content import ContentWriter, Progress, Recipe, open_writer
 from cernvm.fs.publish.index import Index, open_index
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.plan import CatalogLimits
@@ -249,25 +248,15 @@ def _scan(
     index: Index,
     progress: Progress,
 ) -> list[Item]:
-    with ThreadPoolExecutor(max(1, options.threads), thread_name_prefix="publish") as pool:
-        try:
-            return scan(
-                tree,
-                at=at,
-                store=store,
-                writer=ContentWriter(
-                    store,
-                    algorithm=repository.algorithm,
-                    compression=repository.compression,
-                    sizes=options.sizes,
-                    progress=progress,
-                    pool=pool,
-                ),
-                index=index,
-                compression=repository.compression,
-                owner=options.owner,
-                progress=progress,
-            )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    recipe = Recipe(repository.algorithm, repository.compression, sizes=options.sizes)
+    with open_writer(store, recipe, progress=progress, workers=options.threads) as writer:
+        return scan(
+            tree,
+            at=at,
+            store=store,
+            writer=writer,
+            index=index,
+            compression=repository.compression,
+            owner=options.owner,
+            progress=progress,
+        )
