@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -32,6 +33,7 @@ from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written, write_object
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Catalog, Item, pack_catalog
+from cernvm.fs.survey.finding import Finder
 from cernvm.fs.survey.reading import read_catalog
 
 
@@ -175,7 +177,9 @@ class CatalogBuilder:
 
     def _write_root(self, root: Catalog) -> Written:
         """The root catalog comes last: profiles name what is in the others."""
-        self.profiles = ProfileWriter(self.store, self.packer).write(root, self.recordings)
+        with closing(Finder(root, self.store)) as finder:
+            writer = ProfileWriter(self.store, self.packer)
+            self.profiles = writer.write(finder.find, self.recordings)
         named = tuple((one.label, one.digest) for one in self.profiles if one.digest is not None)
         return self._write(replace(root, profiles=named))
 

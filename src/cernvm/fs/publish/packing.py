@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cernvm.core.digest import Digest
@@ -43,6 +43,14 @@ class SmallObject:
     content_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A path whose content goes into a pack."""
+
+    path: bytes
+    content: SmallObject
+
+
 @dataclass(slots=True)
 class Packer:
     """Puts packs into the store; none at all for a repository that is published without."""
@@ -53,21 +61,25 @@ class Packer:
     progress: Progress
     is_on: bool = True
 
-    def stretches_of(self, items: Sequence[Item]) -> tuple[PackedStretch, ...]:
-        """The packs of a catalog, in packing order."""
+    def stretches(self, small: Iterable[SmallFile]) -> tuple[PackedStretch, ...]:
+        """The packs of a catalog's small files, in packing order."""
         if not self.is_on:
             return ()
-        small = [item for item in items if is_packed(item.entry)]
-        keys = packing_keys([item.path for item in small])
-        order = sorted(range(len(small)), key=keys.__getitem__)
-        files = [(keys[position], small[position].entry.size) for position in order]
+        files = list(small)
+        keys = packing_keys([file.path for file in files])
+        order = sorted(range(len(files)), key=keys.__getitem__)
+        sizes = [(keys[place], files[place].content.content_bytes) for place in order]
         found = []
-        for stretch in cut_stretches(files):
-            packed = [small[order[place]] for place in stretch]
-            pack = self.pack([_object(item) for item in packed])
+        for stretch in cut_stretches(sizes):
+            packed = [files[order[place]] for place in stretch]
+            pack = self.pack([file.content for file in packed])
             if pack is not None:
                 found.append(PackedStretch(packed[0].path, packed[-1].path, pack))
         return tuple(found[: count_readable(found)])
+
+    def stretches_of(self, items: Iterable[Item]) -> tuple[PackedStretch, ...]:
+        """The packs of a catalog's items, in packing order."""
+        return self.stretches(SmallFile(i.path, _object(i)) for i in items if is_packed(i.entry))
 
     def pack(self, objects: Sequence[SmallObject]) -> Pack | None:
         """The pack of these objects, each once, in this order; None where none of them could be packed."""

@@ -10,19 +10,12 @@ from __future__ import annotations
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cernvm.fs.format.catalog import AUTOCATALOG_MARKER, CATALOG_MARKER
 from cernvm.fs.format.entry import Entry, EntryFlag
+from cernvm.fs.publish.draft.weighing import CatalogLimits as CatalogLimits
 from cernvm.fs.survey.database import Item
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogLimits:
-    """How many entries a catalog may hold, and how many a directory must hold to be split off by itself."""
-
-    most_entries: int = 100_000
-    fewest_entries: int = 1_000
 
 
 def split(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cernvm.core.digest import Digest
@@ -34,12 +33,14 @@ from cernvm.fs.format.reads import FirstRead
 from cernvm.fs.publish.cutting import MOST_BYTES, OBJECT_BYTES
 from cernvm.fs.publish.packing import Packer, SmallObject
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.database import Catalog, unpack_profiles
-from cernvm.fs.survey.finding import Finder, Found
+from cernvm.fs.survey.database import unpack_profiles
+from cernvm.fs.survey.finding import Found
 from cernvm.fs.survey.reading import read_object
 
 ACCESS_BYTES = 120  # of an access's line, besides its path
 PACK_LINES_BYTES = 1 << 20  # of all packs' lines together
+
+Find = Callable[[bytes], Found | None]
 
 log = logging.getLogger(__name__)
 
@@ -96,18 +97,15 @@ class ProfileWriter:
     store: ObjectStore
     packer: Packer
 
-    def write(self, root: Catalog, recordings: Sequence[Recording]) -> list[WrittenProfile]:
-        """The profiles, by label, of the revision whose root catalog this will be."""
-        if not recordings:
-            return []
-        with closing(Finder(root, self.store)) as finder:
-            return [
-                self._write(finder, recording)
-                for recording in sorted(recordings, key=lambda recording: recording.label)
-            ]
+    def write(self, find: Find, recordings: Sequence[Recording]) -> list[WrittenProfile]:
+        """The profiles, by label, of the revision in which `find` finds paths."""
+        return [
+            self._write(find, recording)
+            for recording in sorted(recordings, key=lambda recording: recording.label)
+        ]
 
-    def _write(self, finder: Finder, recording: Recording) -> WrittenProfile:
-        accesses, lost = _resolve(finder, recording.reads)
+    def _write(self, find: Find, recording: Recording) -> WrittenProfile:
+        accesses, lost = _resolve(find, recording.reads)
         if all(access.kind is ObjectKind.CATALOG for access in accesses):
             return WrittenProfile(recording.label, None, None, lost)
         profile = self._packed(Profile(recording.label, recording.trigger, (), tuple(accesses)))
@@ -134,13 +132,13 @@ class ProfileWriter:
         return replace(profile, packs=tuple(packs), accesses=tuple(accesses))
 
 
-def _resolve(finder: Finder, reads: Sequence[FirstRead]) -> tuple[list[Access], tuple[bytes, ...]]:
+def _resolve(find: Find, reads: Sequence[FirstRead]) -> tuple[list[Access], tuple[bytes, ...]]:
     """The objects that the reads need now, each once, in order, as many as fit; and the paths that are gone."""
     objects: dict[tuple[Digest, ObjectKind], Access] = {}
     lost: dict[bytes, None] = {}
     room_bytes = MAX_PROFILE_BYTES - PACK_LINES_BYTES
     for read in reads:
-        found = finder.find(read.path)
+        found = find(read.path)
         accesses = [] if found is None else list(_accesses(found, read))
         if not accesses:
             lost[read.path] = None

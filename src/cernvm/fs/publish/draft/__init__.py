@@ -1,0 +1,13 @@
+"""The next revision's tree while it is being made: the last one's, or any other's, with changes.
+
+Flow: `open_draft` → `Draft.find`, `listing`, `put`, `remove`, `copy` … in any order → `Draft.finish`, which stores the
+catalogs that changed, and no others. Catalogs (`catalogs`, opened by `loading`, their rows in `rows`) are files in a
+`workshop` folder, read when a path in them is touched: memory does not grow with the number of paths. `splitting` moves
+rows between catalogs, `weighing` decides where a catalog is too heavy, `finishing` counts, packs and stores.
+"""
+
+from cernvm.fs.publish.draft.drafting import Draft, open_draft
+from cernvm.fs.publish.draft.finishing import Finished
+from cernvm.fs.publish.draft.weighing import CatalogLimits
+
+__all__ = ["CatalogLimits", "Draft", "Finished", "open_draft"]

@@ -1,0 +1,80 @@
+"""Copies of subtrees: rows only, no content is read.
+
+Nested catalogs that keep their path are kept as they are; elsewhere their rows have other keys, and are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from cernvm.core.errors import NotFoundError
+from cernvm.fs.format.entry import NestedCatalog
+from cernvm.fs.survey.database import Item
+
+
+class Source(Protocol):
+    """The tree that is copied from."""
+
+    def find(self, path: bytes) -> Item | None: ...
+    def listing(self, path: bytes, *, with_hidden: bool = False) -> list[Item]: ...
+    def stored_nested(self, path: bytes) -> NestedCatalog | None: ...
+
+
+class Target(Protocol):
+    """The tree that is copied to."""
+
+    def put(self, item: Item) -> None: ...
+    def put_linked(self, items: list[Item]) -> None: ...
+    def put_nested(self, nested: NestedCatalog) -> None: ...
+    def remove(self, path: bytes) -> None: ...
+    def clear(self, path: bytes) -> None: ...
+
+
+def copy_tree(source: Source, path: bytes, target: Target, at: bytes) -> None:
+    """Have what stands at and below `path` stand at `at`, and nothing else."""
+    top = source.find(path)
+    if top is None:
+        raise NotFoundError("path", path.decode("utf-8", "replace"))
+    if at:
+        target.remove(at)
+    else:
+        target.clear(at)
+    waiting = [top]
+    while waiting:
+        item = waiting.pop()
+        nested = source.stored_nested(item.path) if path == at and item.path else None
+        if nested is not None:
+            target.put_nested(nested)
+            continue
+        target.put(_moved(item, path, at))
+        if item.entry.is_directory:
+            files, linked, folders = _parted(source.listing(item.path))
+            for one in files:
+                target.put(_moved(one, path, at))
+            for group in linked:
+                target.put_linked([_moved(one, path, at) for one in group])
+            waiting += reversed(folders)
+
+
+def _parted(items: Iterable[Item]) -> tuple[list[Item], list[list[Item]], list[Item]]:
+    """Single names, groups of linked ones, and directories."""
+    files: list[Item] = []
+    folders: list[Item] = []
+    groups: dict[int, list[Item]] = {}
+    for item in items:
+        if item.entry.is_directory:
+            folders.append(item)
+        elif item.entry.hardlink_group:
+            groups.setdefault(item.entry.hardlink_group, []).append(item)
+        else:
+            files.append(item)
+    return files, list(groups.values()), folders
+
+
+def _moved(item: Item, path: bytes, at: bytes) -> Item:
+    moved = at + item.path[len(path) :]
+    name = moved.rpartition(b"/")[2]
+    entry = item.entry if name == item.entry.name else replace(item.entry, name=name)
+    return Item(moved, entry, item.chunks)
