@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from cernvm.fs.format.catalog import AUTOCATALOG_MARKER, CATALOG_MARKER
 from cernvm.fs.format.entry import Entry, EntryFlag
-from cernvm.fs.publish.draft.weighing import CatalogLimits as CatalogLimits
+from cernvm.fs.publish.draft.weighing import CatalogLimits as CatalogLimits  # noqa: PLC0414  # until publishing has it from there
 from cernvm.fs.survey.database import Item
 
 

@@ -83,6 +83,7 @@ class Draft:
         self.progress = progress
         self._splitter = Splitter(shelf)
         self._folders: dict[bytes, DraftCatalog] = {}
+        self.came: list[bytes] = []  # new directories, without those that came below the one before
 
     @property
     def is_changed(self) -> bool:
@@ -230,6 +231,7 @@ class Draft:
             self._count_link(catalog, folder, 1)
             catalog.nested[nested.path] = nested
             catalog.gained += total
+            self._note(nested.path)
             self._folders.clear()
 
     def found(self, path: bytes) -> Found | None:
@@ -336,10 +338,16 @@ class Draft:
         if row[FLAGS] & DIRECTORY:
             rows.insert((*row[:LINKS], 2, *row[LINKS + 1 :]))
             self._count_link(catalog, folder, 1)
+            self._note(path)
         else:
             rows.insert(row, item.chunks)
             if name == CATALOG_MARKER and folder and stat.S_ISREG(entry.mode):
                 self._split(catalog, folder)
+
+    def _note(self, path: bytes) -> None:
+        """Remember that a directory came."""
+        if not self.came or not path.startswith(self.came[-1] + b"/"):
+            self.came.append(path)
 
     def _put_directory(self, path: bytes, row: Row) -> None:
         """Other attributes for a directory, whose children stay, in both catalogs that list it."""

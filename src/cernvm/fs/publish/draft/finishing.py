@@ -177,7 +177,8 @@ class Finisher:
         revision = 1 if self.last is None else self.last.revision + 1
         if catalog.parent is None and self.last is not None:
             previous = self.last.root_catalog
-            rows.set_property("TTL", str(self.last.ttl_s))
+            if rows.property("TTL") is None:
+                rows.set_property("TTL", str(self.last.ttl_s))
         for key, value in (
             ("schema", SCHEMA),
             ("schema_revision", str(SCHEMA_REVISION)),
