@@ -59,6 +59,11 @@ class Home:
         return self.path / "keys"
 
     @property
+    def edits(self) -> Path:
+        """What open transactions have changed, one folder per repository."""
+        return self.path / "edits"
+
+    @property
     def cache(self) -> Path:
         """The CernVM-FS client's cache, shared by all mounts."""
         return self.path / "cache"

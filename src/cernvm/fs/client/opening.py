@@ -74,7 +74,7 @@ def open_client(
             repository.max_ttl_s = settings.reader.max_ttl_s
         view = View(
             repository,
-            variables=settings.view.variables,
+            variables=settings.view.variables if settings.view.expands_links else None,
             owners=settings.view.owners,
             recorder=stack.enter_context(_recorder(settings.view.record)),
             magic=Magic(repository, settings.view.magic, facts_of(settings, keys)),

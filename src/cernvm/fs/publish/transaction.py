@@ -3,7 +3,7 @@
 It outlives processes and reboots, so it is a small JSON file beside the repository's record. Publishers on other
 machines cannot see it: what they publish meanwhile is found when the changes are laid over the revision of then.
 
-Shape: `$CVM_HOME/repositories/NAME.transaction` with the keys of `Transaction`, `root_catalog` as text.
+Shape: `$CVM_HOME/repositories/NAME.transaction` with the keys of `Transaction`, digests as text.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from cernvm.fs.publish.repository import Repository
 class Transaction:
     """Which revision is being changed, and where.
 
-    Shape: `at` is the path below which it may be changed, empty for all of it; `is_claimed` when its files are shown as
+    Shape: `root_catalog` is what is shown below the changes: the last revision's, `parent`, or one that a template made
+    of it. `at` is the path below which it may be changed, empty for all of it; `is_claimed` when its files are shown as
     the user's own; `is_mounted` when it is writable at /cvmfs for the whole machine.
     """
 
     name: str
     root_catalog: Digest
+    parent: Digest
     revision: int
     at: str
     opened_at: datetime
@@ -69,6 +71,7 @@ def write_transaction(repository: Repository, transaction: Transaction) -> None:
     """Open it, or note what changed about it; the caller holds the store."""
     row = asdict(transaction) | {
         "root_catalog": str(transaction.root_catalog),
+        "parent": str(transaction.parent),
         "opened_at": transaction.opened_at.timestamp(),
     }
     write_atomically(_record_path(repository), json.dumps(row).encode())
@@ -94,6 +97,7 @@ def _transaction(row: dict[str, Any], name: str) -> Transaction:
     return Transaction(
         name=name,
         root_catalog=parse_digest(row["root_catalog"]),
+        parent=parse_digest(row["parent"]),
         revision=int(row["revision"]),
         at=os.fsdecode(os.fsencode(str(row["at"]))),
         opened_at=datetime.fromtimestamp(float(row["opened_at"]), UTC),

@@ -14,10 +14,12 @@ from cernvm.fs.vfs.owners import OwnerSettings
 class ViewSettings:
     """How entries are shown.
 
-    Shape: `variables` fill in variant symlinks; `record` is a file to which the first reads are written.
+    Shape: `variables` fill in variant symlinks, which without `expands_links` are shown as they are stored; `record` is
+    a file to which the first reads are written.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     owners: OwnerSettings = field(default_factory=OwnerSettings)
     record: Path | None = None
     magic: MagicSettings = field(default_factory=MagicSettings)
+    expands_links: bool = True

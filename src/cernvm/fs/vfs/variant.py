@@ -9,13 +9,13 @@ from collections.abc import Mapping
 _VARIABLE = re.compile(rb"\$\((?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^)]*))?\)")
 
 
-def expand(target: bytes, variables: Mapping[str, str]) -> bytes:
-    """The target with variables replaced; one that is not set becomes its default, or nothing.
+def expand(target: bytes, variables: Mapping[str, str] | None) -> bytes:
+    """The target with variables replaced; one that is not set becomes its default, or nothing. None: as it is stored.
 
     >>> expand(b"$(ARCH:-x86_64)/lib", {}), expand(b"$(ARCH:-x86_64)/lib", {"ARCH": "aarch64"})
     (b'x86_64/lib', b'aarch64/lib')
     """
-    if b"$(" not in target:
+    if variables is None or b"$(" not in target:
         return target
 
     def value(match: re.Match[bytes]) -> bytes:

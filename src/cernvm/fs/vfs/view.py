@@ -48,7 +48,7 @@ class View:
         self,
         repository: Repository,
         *,
-        variables: Mapping[str, str],
+        variables: Mapping[str, str] | None,
         owners: OwnerSettings | None = None,
         recorder: Recorder | None = None,
         magic: Magic | None = None,
@@ -56,7 +56,7 @@ class View:
         self._repository = repository
         self.magic = magic or Magic(repository)
         self._recorder = recorder
-        self._variables = dict(variables)
+        self._variables = None if variables is None else dict(variables)
         self._owner_of = owner_of(owners or OwnerSettings())
         self._revision = revision = repository.revision
         root = self._directory_entry(revision, b"")
