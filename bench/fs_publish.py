@@ -271,8 +271,9 @@ class Bench:
             url=url,
         )
         target = self.place()
-        self.note(row, "original", theirs.pull(url, target))
-        self.note(f"{row}, nothing new", "original", theirs.pull(url, target))
+        own = f"http://127.0.0.1:{self.port}/{target.name}"
+        self.note(row, "original", theirs.pull(url, target, own_url=own))
+        self.note(f"{row}, nothing new", "original", theirs.pull(url, target, own_url=own))
         shutil.rmtree(target)
 
     def check(self):

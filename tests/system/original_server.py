@@ -4,6 +4,7 @@ Needs root and CVMFS_ORIGINAL, a folder with bin/cvmfs2, bin/cvmfs_swissknife an
 first revision are made by `cvm repo create`; every later revision is the original's own.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -64,7 +65,15 @@ class OriginalServer:
         return {line[0]: line[1:] for line in lines if line}
 
     def keep_reflog_digest(self):
-        (self.work / "reflog.chksum").write_text(self.manifest()["Y"])
+        """What the original believes of the reflog is kept beside it; after its own collection a manifest may lag."""
+        _, tag, name = self.manifest()["C"].partition("-")
+        data = (self.storage / ".cvmfsreflog").read_bytes()
+        digest = {
+            "": lambda: hashlib.sha1(data).hexdigest(),
+            "rmd160": lambda: hashlib.new("ripemd160", data).hexdigest(),
+            "shake128": lambda: hashlib.shake_128(data).hexdigest(20),
+        }[name]()
+        (self.work / "reflog.chksum").write_text(digest + tag + name)
 
     @contextmanager
     def transaction(self, change):
@@ -160,6 +169,7 @@ class OriginalServer:
     def check(self, *, data=False):
         self.knife(
             "check", "-r", self.url, "-t", self.work / "tmp", "-k", self.public_key, "-N", self.name,
+            "-R", self.work / "reflog.chksum",
             *(("-c",) if data else ()),
         )  # fmt: skip
 
@@ -169,15 +179,15 @@ class OriginalServer:
             "-t", self.work / "tmp", "-R", self.work / "reflog.chksum", *words,
         )  # fmt: skip
 
-    def pull(self, url, target, *, threads=4):
-        """Seconds that a replica in `target` took."""
+    def pull(self, url, target, *, own_url, threads=4):
+        """Seconds that a replica in `target` took, which is exported at `own_url`."""
         for number in range(256):
             (target / f"data/{number:02x}").mkdir(parents=True, exist_ok=True)
         (target / "data/txn").mkdir(exist_ok=True)
         begin = time.perf_counter()
         self.knife(
             "pull", "-u", url, "-m", self.name, "-r", f"local,{target}/data/txn,{target}", "-k", self.public_key,
-            "-x", self.work / "tmp", "-n", threads, "-R", f"{target}.chksum", "-t", 30, "-a", 1,
+            "-x", self.work / "tmp", "-w", own_url, "-n", threads, "-t", 30, "-a", 1,
         )  # fmt: skip
         return time.perf_counter() - begin
 
