@@ -38,7 +38,7 @@ class Algorithm(Enum):
     @property
     def flag(self) -> int:
         """The number that catalogs store: the format's identifier minus SHA-1's."""
-        return list(Algorithm).index(self)
+        return _FLAGS[self]
 
     @staticmethod
     def from_flag(flag: int) -> Algorithm:
@@ -69,6 +69,9 @@ class Algorithm(Enum):
         hasher = self.hasher()
         hasher.update(data)
         return self.finish(hasher)
+
+
+_FLAGS = {algorithm: flag for flag, algorithm in enumerate(Algorithm)}
 
 
 @dataclass(frozen=True, slots=True, order=True)

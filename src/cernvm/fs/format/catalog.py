@@ -166,9 +166,12 @@ def parse_entry(row: Row) -> Entry:
     )
 
 
-def format_entry(entry: Entry, path: bytes, *, algorithm: Algorithm) -> tuple[Any, ...]:
-    """The row for `INSERT_ENTRY`; `algorithm` is that of a chunked file's chunks."""
-    parent: PathKey = path_key(path.rpartition(b"/")[0]) if path else (0, 0)
+def format_entry(
+    entry: Entry, path: bytes, *, algorithm: Algorithm, parent: PathKey | None = None
+) -> tuple[Any, ...]:
+    """The row for `INSERT_ENTRY`; `algorithm` is that of a chunked file's chunks, `parent` its directory's key."""
+    if parent is None:
+        parent = path_key(path.rpartition(b"/")[0]) if path else (0, 0)
     flags = int(entry.flags)
     if entry.digest is not None or entry.is_chunked:
         used = algorithm if entry.digest is None else entry.digest.algorithm

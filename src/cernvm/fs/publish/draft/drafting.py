@@ -17,7 +17,7 @@ from cernvm.core.errors import (
     NotFoundError,
     SpaceError,
 )
-from cernvm.fs.format.catalog import CATALOG_MARKER, format_entry, path_key
+from cernvm.fs.format.catalog import CATALOG_MARKER, PathKey, format_entry, path_key
 from cernvm.fs.format.entry import DIRECTORY_SIZE_BYTES, Entry, EntryFlag, EntryKind, NestedCatalog
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.publish.content import Progress
@@ -76,13 +76,14 @@ class Draft:
     ) -> None:
         self.repository = repository
         self._store = store
+        self._algorithm = repository.algorithm
         self.shelf = shelf
         self.root = root
         self.last = last
         self.now = now
         self.progress = progress
         self._splitter = Splitter(shelf)
-        self._folders: dict[bytes, DraftCatalog] = {}
+        self._folders: dict[bytes, tuple[DraftCatalog, PathKey]] = {}
         self.came: list[bytes] = []  # new directories, without those that came below the one before
 
     @property
@@ -105,10 +106,11 @@ class Draft:
         Errors: `NotFoundError` where there is no such directory.
         """
         with _translated():
-            rows = self.shelf.rows(self._folder(path))
+            catalog, key = self._folder(path)
+            rows = self.shelf.rows(catalog)
             return [
                 item_of(path + b"/" + row[NAME], row, rows.chunks(row))
-                for row in rows.children(path_key(path))
+                for row in rows.children(key)
                 if with_hidden or not row[FLAGS] & EntryFlag.HIDDEN
             ]
 
@@ -120,8 +122,10 @@ class Draft:
         entry = item.entry
         if entry.hardlink_group or (entry.link_count != 1 and not entry.is_directory):
             entry = replace(entry, hardlink_group=0, link_count=1)
-        with _translated():
+        try:  # not by _translated: this is done for every path
             self._put(item.path, entry, item)
+        except sqlite3.Error as error:
+            raise _meaning(error) from error
 
     def put_linked(self, items: Sequence[Item]) -> None:
         """Have one file stand under several names of one directory."""
@@ -132,7 +136,7 @@ class Draft:
             self.put(items[0])
             return
         with _translated():
-            catalog = self._folder(folders.pop())
+            catalog, _ = self._folder(folders.pop())
             group = self._group_of(catalog, items)
             if group is None:
                 return
@@ -217,7 +221,7 @@ class Draft:
             if self.stored_nested(nested.path) == nested:
                 return
             folder = nested.path.rpartition(b"/")[0]
-            catalog = self._folder(folder)
+            catalog, _ = self._folder(folder)
             loaded = self.shelf.load(nested.path, nested.digest, catalog)
             root = self.shelf.rows(loaded).find(path_key(nested.path))
             assert root is not None
@@ -278,13 +282,13 @@ class Draft:
         row = rows.find(path_key(path))
         return None if row is None else (rows, row)
 
-    def _folder(self, path: bytes) -> DraftCatalog:
-        """The catalog that lists a directory's contents."""
-        catalog = self._folders.get(path)
-        if catalog is not None:
-            return catalog
-        catalog = self._owner(path)
-        row = self.shelf.rows(catalog).find(path_key(path))
+    def _folder(self, path: bytes) -> tuple[DraftCatalog, PathKey]:
+        """The catalog that lists a directory's contents, and the directory's key."""
+        known = self._folders.get(path)
+        if known is not None:
+            return known
+        catalog, key = self._owner(path), path_key(path)
+        row = self.shelf.rows(catalog).find(key)
         shown = path.decode("utf-8", "replace") or "/"
         if row is None:
             raise NotFoundError("directory", shown)
@@ -292,8 +296,8 @@ class Draft:
             raise InvalidInputError(f"{shown} is no directory")
         if len(self._folders) >= _MOST_FOLDERS:
             self._folders.clear()
-        self._folders[path] = catalog
-        return catalog
+        self._folders[path] = known = (catalog, key)
+        return known
 
     def _owner(self, path: bytes) -> DraftCatalog:
         """The deepest catalog on the way to a path, itself included."""
@@ -313,16 +317,16 @@ class Draft:
     # --- changes
 
     def _put(self, path: bytes, entry: Entry, item: Item) -> None:
-        row = format_entry(entry, path, algorithm=self.repository.algorithm)
-        if row[FLAGS] & NESTED:
-            row = (*row[:FLAGS], row[FLAGS] & ~NESTED, *row[NAME:])
         folder, _, name = path.rpartition(b"/")
         if name != entry.name:
             raise InvalidInputError(f"{path!r} is not called {entry.name!r}")
         if not path:
-            self._put_directory(path, row)
+            self._put_directory(path, format_entry(entry, path, algorithm=self._algorithm))
             return
-        catalog = self._folder(folder)
+        catalog, parent = self._folder(folder)
+        row = format_entry(entry, path, algorithm=self._algorithm, parent=parent)
+        if row[FLAGS] & NESTED:
+            row = (*row[:FLAGS], row[FLAGS] & ~NESTED, *row[NAME:])
         rows = self.shelf.rows(catalog)
         old = rows.find(row[KEY])
         if old is not None:
@@ -384,7 +388,7 @@ class Draft:
 
     def _remove(self, path: bytes, row: Row) -> None:
         folder = path.rpartition(b"/")[0]
-        catalog = self._folder(folder)
+        catalog, _ = self._folder(folder)
         catalog.touch()
         if row[FLAGS] & DIRECTORY:
             self._folders.clear()
