@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS attempt (
     token TEXT PRIMARY KEY, base_revision INTEGER NOT NULL, begun_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS answer (
-    token TEXT PRIMARY KEY, new_root TEXT NOT NULL, revision INTEGER NOT NULL, answered_at REAL NOT NULL
+    token TEXT PRIMARY KEY, new_root TEXT NOT NULL, revision INTEGER NOT NULL, root TEXT NOT NULL,
+    answered_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS closed (repository TEXT PRIMARY KEY);
 """
@@ -42,10 +43,11 @@ _COLUMNS = "token, repository, path, key_id, hostname, ttl_s, opened_at, expires
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a commit came to."""
+    """What a commit of `new_root` came to: the revision that has it, and that one's root."""
 
     new_root: str
     revision: int
+    root: str
 
 
 class LeaseBook:
@@ -146,17 +148,17 @@ class LeaseBook:
         with self._transaction() as now:
             self._remove(token)
             self._database.execute(
-                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
-                (token, answer.new_root, answer.revision, now.timestamp()),
+                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)",
+                (token, answer.new_root, answer.revision, answer.root, now.timestamp()),
             )
 
     def answer(self, token: str) -> Answer | None:
         """What the commit under this token came to; None where none was made."""
         with self._transaction(writes=False):
             found = self._database.execute(
-                "SELECT new_root, revision FROM answer WHERE token = ?", (token,)
+                "SELECT new_root, revision, root FROM answer WHERE token = ?", (token,)
             ).fetchone()
-            return None if found is None else Answer(found[0], found[1])
+            return None if found is None else Answer(*found)
 
     def is_open(self, repository: str) -> bool:
         """Whether leases are given for a repository."""

@@ -124,8 +124,8 @@ def _lease(gateway: Gateway, request: Request) -> Message:
 
 def _commit(gateway: Gateway, request: Request) -> Message:
     wanted = parse_commit_request(request.body)
-    revision = gateway.commit(request.name, wanted, request.signer)
-    return {"status": "ok", "final_revision": revision}
+    answer = gateway.commit(request.name, wanted, request.signer)
+    return {"status": "ok", "final_revision": answer.revision, "root_hash": answer.root}
 
 
 def _refresh(gateway: Gateway, request: Request) -> Message:

@@ -109,7 +109,7 @@ class Gateway:
         lease = self.held(token, key)
         return missing_objects(paths, self.store(lease.path.repository))
 
-    def commit(self, token: str, request: CommitRequest, key: Key) -> int:
+    def commit(self, token: str, request: CommitRequest, key: Key) -> Answer:
         """Merge what was published under a lease; returns the revision that has it, however often it is asked.
 
         Errors: `LeaseLostError`; `ConflictError` and `InvalidInputError` for what cannot be merged; those of
@@ -123,10 +123,10 @@ class Gateway:
             # the same request may have waited for its twin
             if (known := self._known_answer(token, request)) is not None:
                 return known
-            revision = self._commit(token, request)
-            self.book.finish_commit(token, Answer(str(request.new_root), revision))
-        log.info("lease.committed", extra=fields(path=str(lease.path), revision=revision))
-        return revision
+            answer = self._commit(token, request)
+            self.book.finish_commit(token, answer)
+        log.info("lease.committed", extra=fields(path=str(lease.path), revision=answer.revision))
+        return answer
 
     def repositories(self) -> list[Repository]:
         """The repositories that are published through here."""
@@ -144,15 +144,15 @@ class Gateway:
             raise InvalidInputError(f"{name} is published through another gateway")
         return repository
 
-    def _known_answer(self, token: str, request: CommitRequest) -> int | None:
+    def _known_answer(self, token: str, request: CommitRequest) -> Answer | None:
         known = self.book.answer(token)
         if known is None:
             return None
         if known.new_root != str(request.new_root):
             raise ConflictError("another root was committed under this lease")
-        return known.revision
+        return known
 
-    def _commit(self, token: str, request: CommitRequest) -> int:
+    def _commit(self, token: str, request: CommitRequest) -> Answer:
         name = self.book.find(token).path.repository
         repository, store = self._repository(name), self.store(name)
         manifest = read_manifest(repository, store)
@@ -174,7 +174,7 @@ class Gateway:
             ),
             clock=self.clock,
         )
-        return published.revision
+        return Answer(str(request.new_root), published.revision, str(published.root_catalog))
 
 
 def book_path(home: Home) -> Path:
