@@ -23,6 +23,9 @@ WORDS: Words = {
         "resign": ("cernvm.cli.repo.signing:resign", "Sign a new whitelist."),
         "remove": ("cernvm.cli.repo.making:remove", "Delete a repository."),
     },
+    "Replicate": {
+        "replicate": ("cernvm.cli.repo.replicating:replicate_", "Copy a repository; copy what is new."),
+    },
     "Serve": {
         "serve": ("cernvm.cli.repo.serving:serve", "Export repositories over HTTP."),
     },

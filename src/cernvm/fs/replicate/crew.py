@@ -24,7 +24,7 @@ from cernvm.fs.format.pack import Pack, PackReader
 from cernvm.fs.store.port import ObjectStore
 from cernvm.net import Fetcher, Sink, Want
 
-DEFAULT_THREADS = 12
+DEFAULT_THREADS = 6  # each with many requests on its connection; more wait for the interpreter
 _MOST_JOBS = 64  # of one turn on a connection
 _LEAST_JOBS = 8
 _TURN_BYTES = 4 << 20
@@ -170,6 +170,8 @@ class Crew:
             with closing(_fetched(self._fetcher, wants, deadline)) as fetched:
                 for came in fetched:
                     job = left.popleft()
+                    if self._is_over:
+                        return
                     if isinstance(came, Done):
                         yield came
                     else:

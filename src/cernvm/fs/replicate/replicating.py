@@ -69,6 +69,7 @@ class Replicated:
     objects: int
     received_bytes: int
     whitelist_expires_at: datetime
+    took_s: float
 
 
 def replicate(
@@ -141,6 +142,7 @@ class _Replication:
         self._clock = clock
         self._threads = threads
         self._on_progress = on_progress
+        self._began_s = clock.monotonic()
 
     def run(self) -> Replicated:
         known = read_replicated(self._store, self._replica.name)
@@ -281,6 +283,7 @@ class _Replication:
             objects=tally.objects,
             received_bytes=tally.received_bytes,
             whitelist_expires_at=offer.whitelist.expires_at,
+            took_s=self._clock.monotonic() - self._began_s,
         )
 
 
