@@ -13,6 +13,7 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.reading import mounting_options
+from cernvm.cli.trailing import TrailingCommand, trailing
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.api import Wanted, locate_mount
 from cernvm.fs.mount.companion import serve_beside
@@ -23,17 +24,9 @@ _NOT_FOUND = 127  # as shells have it
 _NOT_EXECUTABLE = 126
 
 
-class _Exec(click.Command):
-    """Everything behind `--` is the command's, options and all."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[__name__] = args[args.index("--") + 1 :] if "--" in args else []
-        return super().parse_args(ctx, args[: args.index("--")] if "--" in args else args)
-
-
 @click.command(
     "exec",
-    cls=_Exec,
+    cls=TrailingCommand,
     options_metavar="[OPTIONS]",
     epilog="Example: cvm exec sft.cernvm.test -- /cvmfs/sft.cernvm.test/bin/evgen --events 100",
 )
@@ -47,7 +40,7 @@ def exec_(ctx: click.Context, *, names: tuple[str, ...], wanted: Wanted) -> Neve
     the mounts end with it, however it ends.
     """
     edge: Edge = ctx.obj
-    command: list[str] = ctx.meta[__name__]
+    command = trailing(ctx)
     if not command:
         raise InvalidInputError(
             "there is no command to run", advice=f"cvm exec {' '.join(names)} -- COMMAND"

@@ -11,7 +11,7 @@ import click
 
 from cernvm.cli.output import print_json
 from cernvm.core.errors import InvalidInputError
-from cernvm.core.units import format_bytes
+from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Published
@@ -51,6 +51,26 @@ def published_row(published: Published) -> dict[str, object]:
     row["root_hash"] = str(published.root_catalog)
     row["profiles"] = [_written_row(written) for written in published.profiles]
     return row
+
+
+def print_published(published: Published, *, as_json: bool) -> None:
+    """Print what a publication did."""
+    if as_json:
+        print_json(published_row(published))
+        return
+    if not published.is_new:
+        click.echo(f"nothing to publish: revision {published.revision} of {published.name} stands")
+        return
+    click.echo(f"revision   {published.revision} of {published.name}")
+    click.echo(f"root hash  {published.root_catalog}")
+    click.echo(f"tag        {', '.join(published.tags)}")
+    click.echo(f"files      {published.files}, {format_bytes(published.read_bytes)}")
+    click.echo(
+        f"stored     {published.stored_objects} new objects, {format_bytes(published.stored_bytes)}"
+    )
+    for written in published.profiles:
+        tell_losses(written)
+    click.echo(f"took       {format_seconds(published.took_s)}")
 
 
 def _written_row(written: WrittenProfile) -> dict[str, object]:
