@@ -28,6 +28,7 @@ WORDS: Words = {
     },
     "Serve": {
         "serve": ("cernvm.cli.repo.serving:serve", "Export repositories over HTTP."),
+        "gateway": ("cernvm.cli.repo.gateway:gateway", "Let several publishers work on one."),
     },
 }  # fmt: skip
 

@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from cernvm.core.errors import PrerequisiteError
+from cernvm.core.errors import (
+    ExistsError,
+    InvalidInputError,
+    PrerequisiteError,
+)
+from cernvm.core.home import Home, ensure_folder, write_atomically, write_private
 from cernvm.fs.gateway.access import read_key_file
 from cernvm.fs.gateway.client import GatewayClient, check_url
 from cernvm.fs.gateway.lease import LeasePath, parse_path
 from cernvm.fs.gateway.remote import GatewaySink, RemoteStore
-from cernvm.fs.publish.repository import Repository, open_storage
+from cernvm.fs.gateway.signature import format_key_file
+from cernvm.fs.publish.keys import read_key
+from cernvm.fs.publish.repository import (
+    Repository,
+    forget_record,
+    known_repositories,
+    new_repository,
+    open_storage,
+    read_repository,
+    write_record,
+)
+from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.sink import RevisionSink
 from cernvm.fs.store.port import ObjectStore
+
+
+def join_repository(
+    home: Home, name: str, *, gateway: str, public: str, key_file: Path, public_key: Path
+) -> Repository:
+    """Make a repository known that is kept elsewhere, with copies of the two keys; it must be served, and verify.
+
+    Errors: `ExistsError` for a known name, `TrustError` for a repository of another public key.
+    """
+    if any(known.name == name for known in known_repositories(home)):
+        raise ExistsError("repository", name, advice="it is published from here already")
+    secret = read_key_file(key_file)
+    repository = replace(
+        new_repository(home, name, storage=public.rstrip("/")), gateway=check_url(gateway)
+    )
+    ensure_folder(repository.keys.folder, mode=0o700)
+    write_atomically(repository.keys.public, read_key(public_key))
+    manifest = read_manifest(repository, open_storage(repository))
+    write_private(_key_file(repository), format_key_file(secret))
+    joined = replace(repository, algorithm=manifest.root_catalog.algorithm)
+    write_record(home, joined)
+    return joined
+
+
+def leave_repository(home: Home, name: str) -> None:
+    """Forget a repository that is kept elsewhere, and the key for its gateway."""
+    repository = read_repository(home, name)
+    if not repository.gateway:
+        raise InvalidInputError(f"{name} is kept here", advice=f"use cvm repo release {name}")
+    _key_file(repository).unlink(missing_ok=True)
+    forget_record(home, repository)
 
 
 def open_publication(
@@ -23,8 +71,7 @@ def open_publication(
     """
     if not repository.gateway:
         return repository, open_storage(repository), None
-    key = repository.keys.folder / f"{repository.name}.gw"
-    client = GatewayClient(check_url(repository.gateway), read_key_file(key))
+    client = GatewayClient(check_url(repository.gateway), read_key_file(_key_file(repository)))
     if not repository.keys.public.is_file():
         raise PrerequisiteError(
             f"{repository.keys.public} is missing, by which {repository.name} is trusted",
@@ -34,3 +81,7 @@ def open_publication(
     store = RemoteStore(client, open_storage(repository), path)
     # the gateway packs: it has all objects beside it
     return replace(repository, has_packs=False), store, GatewaySink(repository, store)
+
+
+def _key_file(repository: Repository) -> Path:
+    return repository.keys.folder / f"{repository.name}.gw"

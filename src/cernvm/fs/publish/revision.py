@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.digest import Digest
-from cernvm.core.errors import LetterFormatError, NotFoundError, TrustError
+from cernvm.core.errors import LetterFormatError, NotFoundError, SignatureError, TrustError
 from cernvm.fs.format.compress import deflate
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.manifest import Manifest
@@ -20,7 +20,12 @@ from cernvm.fs.format.objects import (
 )
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.format.signature import CryptographyVerifier
-from cernvm.fs.format.trust import verify_certificate, verify_manifest, verify_whitelist
+from cernvm.fs.format.trust import (
+    open_manifest,
+    verify_certificate,
+    verify_manifest,
+    verify_whitelist,
+)
 from cernvm.fs.format.whitelist import Whitelist
 from cernvm.fs.publish.keys import read_key
 from cernvm.fs.publish.repository import Repository
@@ -30,11 +35,14 @@ from cernvm.fs.survey.database import (
     extend_reflog,
     pack_history,
 )
-from cernvm.fs.survey.reading import read_history
+from cernvm.fs.survey.reading import read_history, read_object
 
 
 def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
-    """The last revision's manifest, if this publisher's own certificate signed it."""
+    """The last revision's manifest, if this publisher's own certificate signed it.
+
+    Who publishes through a gateway has none; then it is one that the whitelist vouches for.
+    """
     try:
         data = store.get(MANIFEST_PATH)
     except NotFoundError:
@@ -43,11 +51,13 @@ def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
             repository.storage,
             advice=f"make it: cvm repo create {repository.name}",
         ) from None
+    certificate = (
+        _vouched_certificate(repository, store, data)
+        if repository.gateway
+        else read_key(repository.keys.certificate)
+    )
     return verify_manifest(
-        data,
-        name=repository.name,
-        certificate=read_key(repository.keys.certificate),
-        verifier=CryptographyVerifier(),
+        data, name=repository.name, certificate=certificate, verifier=CryptographyVerifier()
     )
 
 
@@ -180,6 +190,16 @@ def _verified(repository: Repository, data: bytes, certificate: bytes, now: date
     )
     verify_certificate(certificate, whitelist, verifier=verifier)
     return whitelist
+
+
+def _vouched_certificate(repository: Repository, store: ObjectStore, manifest: bytes) -> bytes:
+    """The certificate that a manifest names, if the whitelist, which the public key vouches for, lists it."""
+    digest = open_manifest(manifest, name=repository.name).certificate
+    if digest is None:
+        raise SignatureError(f"the manifest of {repository.name} names no certificate")
+    certificate = read_object(store, digest, ObjectKind.CERTIFICATE)
+    _verified(repository, store.get(WHITELIST_PATH), certificate, SystemClock().now())
+    return certificate
 
 
 def _existing_reflog(store: ObjectStore, previous: Manifest | None) -> bytes | None:
