@@ -14,13 +14,14 @@ from cernvm.fs.format.compress import deflate
 from cernvm.fs.format.entry import Chunk, Entry, EntryFlag, NestedCatalog
 from cernvm.fs.format.history import Tag, with_revision
 from cernvm.fs.format.manifest import Manifest
-from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.format.objects import REFLOG_PATH, ObjectKind, object_path
+from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.format.statistics import Counters, Statistics, count_entries
 from cernvm.fs.publish.keys import Keys, create_keys
 from cernvm.fs.publish.repository import new_repository
 from cernvm.fs.publish.revision import write_revision
 from cernvm.fs.store.memory import MemoryStore
-from cernvm.fs.survey.database import Catalog, Item, pack_catalog
+from cernvm.fs.survey.database import Catalog, Item, extend_reflog, pack_catalog, pack_history
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 CHUNK_BYTES = 10  # content of so many bytes and more is stored in chunks
@@ -101,8 +102,8 @@ class Maker:
         self.trees[digest] = tree
         return digest, len(packed)
 
-    def publish(self, tree, nested=(), *, tag="", change=lambda catalog: catalog):
-        """A signed revision, an hour after the last one."""
+    def publish(self, tree, nested=(), *, tag="", change=lambda catalog: catalog, sign=True):
+        """A signed revision, an hour after the last one; signing takes its time, so do it for the last one at least."""
         self.now += timedelta(hours=1)
         previous = self.manifest
         number = 0 if previous is None else previous.revision + 1
@@ -114,9 +115,24 @@ class Maker:
         )  # fmt: skip
         new = Tag("", root, number, self.now, "", size)
         self.tags = with_revision(self.tags, new, named=(tag,) if tag else ())
-        self.manifest, _ = write_revision(
-            self.repository, self.store, manifest, tags=self.tags, previous=previous, now=self.now
-        )
+        if sign:
+            self.manifest, _ = write_revision(
+                self.repository,
+                self.store,
+                manifest,
+                tags=self.tags,
+                previous=previous,
+                now=self.now,
+            )
+            return self.manifest
+        packed = pack_history(name=self.repository.name, tags=self.tags, previous=None)
+        history = self.put(packed, ObjectKind.HISTORY)
+        self.manifest = replace(manifest, history=history)
+        references = [(root, ReferenceKind.ROOT_CATALOG), (history, ReferenceKind.HISTORY)]
+        known = self.store.get(REFLOG_PATH) if previous else None
+        name = self.repository.name
+        reflog = extend_reflog(known, name=name, references=references, now=self.now)
+        self.store.replace(REFLOG_PATH, reflog)
         return self.manifest
 
 

@@ -100,7 +100,7 @@ def unpack_catalog(data: bytes) -> Catalog:
             f"SELECT {catalog.nested_columns(properties.schema_revision)} FROM nested_catalogs"  # noqa: S608
         ).fetchall()
         statistics = parse_statistics(database.execute(catalog.SELECT_STATISTICS))
-        packs, profiles = _unpack_tables(database, properties)
+        packs, profiles = unpack_tables(database, properties)
     return Catalog(
         properties=properties,
         items=_with_paths(rows, chunks, properties.root_prefix),
@@ -117,7 +117,7 @@ def unpack_profiles(data: bytes) -> tuple[tuple[str, Digest], ...]:
         properties = catalog.parse_properties(
             database.execute(catalog.SELECT_PROPERTIES).fetchall()
         )
-        return _unpack_tables(database, properties)[1]
+        return unpack_tables(database, properties)[1]
 
 
 def pack_history(
@@ -220,7 +220,7 @@ def _pack_tables(database: sqlite3.Connection, packed: Catalog) -> None:
         )
 
 
-def _unpack_tables(
+def unpack_tables(
     database: sqlite3.Connection, properties: Properties
 ) -> tuple[tuple[PackedStretch, ...], tuple[tuple[str, Digest], ...]]:
     """Packs and profiles, if they were made for this revision of the catalog."""

@@ -1,8 +1,9 @@
-"""What a store holds, read as values; everything is checked by its digest's length and form, not by its content."""
+"""What a store holds, read as values, each object checked by its digest."""
 
 from __future__ import annotations
 
 from cernvm.core.digest import Digest
+from cernvm.core.errors import DigestMismatchError
 from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.compress import inflate
 from cernvm.fs.format.history import History, Tag
@@ -36,5 +37,13 @@ def read_catalog(digest: Digest, store: ObjectStore) -> Catalog:
 
 
 def read_object(store: ObjectStore, digest: Digest, kind: ObjectKind) -> bytes:
-    """The content of a catalog, history or certificate object, which are always deflated."""
-    return inflate(store.get(object_path(digest, kind)), limit_bytes=MAX_CATALOG_BYTES)
+    """The content of a catalog, history or certificate object, which are always deflated.
+
+    Errors: `NotFoundError`, `DigestMismatchError`, `ObjectFormatError`.
+    """
+    path = object_path(digest, kind)
+    stored = store.get(path)
+    got = digest.algorithm.digest(stored)
+    if got != digest:
+        raise DigestMismatchError(expected=str(digest), got=str(got), source=path)
+    return inflate(stored, limit_bytes=MAX_CATALOG_BYTES)
