@@ -83,13 +83,13 @@ class GatewayClient:
         body = json.dumps(message).encode()
         answer = self._once("POST", "/leases", body, [body], _Pace())
         if answer.get("status") == "path_busy":
-            raise PathBusyError(path, left_s=_seconds(answer.get("time_remaining")))
+            raise PathBusyError(path, left_s=parse_seconds(answer.get("time_remaining")))
         answer = _checked(self.url, answer)
         token = answer.get("session_token")
         if not isinstance(token, str) or not token:
             raise HostError(self.url, "it gave no token", advice=_ADVICE)
         # one that does not tell has the original's two hours
-        return Given(token, _seconds(answer.get("ttl_s", 7200)))
+        return Given(token, parse_seconds(answer.get("ttl_s", 7200)))
 
     def refresh(self, token: str) -> None:
         """Have a lease last once more for its whole time; `LeaseLostError` where it is gone."""
@@ -258,7 +258,7 @@ def _checked(url: str, answer: dict[str, Any]) -> dict[str, Any]:
     raise InvalidInputError(f"the gateway {url} refuses: {reason}", advice=advice)
 
 
-def _seconds(value: object) -> float:
+def parse_seconds(value: object) -> float:
     """A duration, as a number or as the original writes it (`1h59m3.2s`); an hour for what is none."""
     if isinstance(value, int | float) and math.isfinite(value):
         return max(1.0, float(value))
