@@ -12,6 +12,10 @@ WORDS: Words = {
         "adopt": ("cernvm.cli.repo.adopting:adopt", "Go on with another publisher's repository."),
         "release": ("cernvm.cli.repo.adopting:release", "Leave a repository to another publisher."),
         "publish": ("cernvm.cli.repo.publishing:publish", "Publish a folder in a new revision."),
+        "edit": ("cernvm.cli.repo.editing:edit", "Change a repository in a shell."),
+        "transaction": ("cernvm.cli.repo.editing:transaction", "Change it by several commands."),
+        "abort": ("cernvm.cli.repo.editing:abort", "Drop what a transaction has changed."),
+        "copy": ("cernvm.cli.repo.editing:copy", "Copy a folder inside a repository."),
         "profile": ("cernvm.cli.repo.profile:profile", "Record what programs read first."),
     },
     "Look": {

@@ -1,0 +1,291 @@
+"""The changes of a transaction as the next revision.
+
+They are laid over what is the last revision by then. If somebody else published meanwhile, from another machine, what
+both changed is a conflict and nothing is published; all else goes together.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from cernvm.core.clock import Clock
+from cernvm.core.digest import Digest
+from cernvm.core.errors import ConflictError
+from cernvm.core.log import fields
+from cernvm.fs.edit.comparing import Difference, compare, compare_one
+from cernvm.fs.edit.opening import Bench, held, hide
+from cernvm.fs.format.compress import Compression
+from cernvm.fs.format.entry import (
+    DIRECTORY_SIZE_BYTES,
+    NO_XATTRS,
+    Entry,
+    EntryFlag,
+    EntryKind,
+    kind_of_mode,
+)
+from cernvm.fs.publish.content import Content, ContentWriter, Progress
+from cernvm.fs.publish.draft import Draft
+from cernvm.fs.publish.publishing import Options, Published, publish_changes, recipe_of
+from cernvm.fs.publish.revision import read_manifest
+from cernvm.fs.publish.scan import Owner
+from cernvm.fs.publish.source import Found
+from cernvm.fs.publish.transaction import Transaction, forget_transaction, read_transaction
+from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.database import Item
+from cernvm.fs.survey.difference import Change, diff
+from cernvm.fs.survey.opened import Revision
+
+_MOST_SHOWN = 5
+
+log = logging.getLogger(__name__)
+
+
+def differences(bench: Bench) -> Iterator[Difference]:
+    """What the open transaction has changed, parents first. Errors: those of `compare`."""
+    transaction = read_transaction(bench.repository)
+    with _differences(bench, transaction, transaction.root_catalog) as found:
+        yield from found
+
+
+def publish_edits(
+    bench: Bench,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> Published:
+    """Publish the open transaction and close it; it stays open, with all its changes, if that fails.
+
+    Errors: `NotFoundError` where none is open, `ConflictError`, those of `publish_changes`; `UnavailableError` and
+    `TransactionOpenError` while it is in use.
+    """
+    with held(bench.place):
+        transaction = hide(bench, read_transaction(bench.repository))
+        chosen = replace(options or Options(), within_transaction=True)
+        last = read_manifest(bench.repository, bench.store).root_catalog
+        if last == transaction.parent:
+            chosen = replace(chosen, base=transaction.root_catalog)
+
+        def change(draft: Draft, writer: ContentWriter) -> None:
+            with _differences(bench, transaction, transaction.root_catalog) as found:
+                wanted = found
+                if last != transaction.parent:
+                    wanted = _merged(bench, transaction, found, last)
+                _apply(wanted, draft, writer, transaction, chosen.owner)
+
+        published = publish_changes(
+            bench.repository,
+            bench.store,
+            change,
+            options=chosen,
+            progress=progress,
+            clock=clock,
+        )
+        bench.place.clear()
+        forget_transaction(bench.repository)
+    log.info("transaction.published", extra=fields(name=published.name, is_new=published.is_new))
+    return published
+
+
+@contextmanager
+def _differences(
+    bench: Bench, transaction: Transaction, root: Digest
+) -> Iterator[Iterator[Difference]]:
+    with closing(Revision(bench.store, root)) as base:
+        yield compare(
+            bench.place.upper,
+            os.fsencode(transaction.at),
+            base,
+            bench.store,
+            is_claimed=transaction.is_claimed,
+        )
+
+
+def _merged(
+    bench: Bench, transaction: Transaction, found: Iterable[Difference], last: Digest
+) -> Iterator[Difference]:
+    """The differences, if nobody else changed the same paths. Errors: `ConflictError` naming the first of them."""
+    at = os.fsencode(transaction.at)
+    theirs = {
+        change.path: change
+        for change in diff(transaction.parent, last, bench.store, at, whole=False)
+    }
+    conflicts: list[bytes] = []
+    kept: list[Difference] = []
+    with closing(Revision(bench.store, last)) as now:
+        for one in found:
+            if not _touches(one, theirs):
+                kept.append(one)
+                continue
+            outcome = _against(one, now.find(one.path), bench.store, transaction.is_claimed)
+            if outcome is _Outcome.OURS:
+                kept.append(one)
+            elif outcome is _Outcome.CONFLICT:
+                conflicts.append(one.path)
+    if conflicts:
+        shown = ", ".join(os.fsdecode(path) for path in conflicts[:_MOST_SHOWN])
+        raise ConflictError(
+            f"{len(conflicts)} paths were published by somebody else meanwhile: {shown}",
+            advice=f"look at them, then: cvm repo edit {transaction.name} --resume, or abort",
+        )
+    return iter(kept)
+
+
+class _Outcome(Enum):
+    """What becomes of a path that two have changed."""
+
+    SAME = "same"  # both did the same
+    OURS = "ours"
+    CONFLICT = "conflict"
+
+
+def _against(
+    one: Difference, current: Item | None, store: ObjectStore, is_claimed: bool
+) -> _Outcome:
+    if one.found is None:
+        return _Outcome.SAME if current is None else _Outcome.CONFLICT
+    left = compare_one(one.path, current, one.found, store, is_claimed=is_claimed)
+    if not any(True for _ in left):
+        return _Outcome.SAME
+    is_folder = current is not None and current.entry.is_directory and one.found.is_directory
+    # of two who add to a folder, the later one says how it looks
+    return _Outcome.OURS if is_folder else _Outcome.CONFLICT
+
+
+def _touches(one: Difference, theirs: Mapping[bytes, Change]) -> bool:
+    """Whether somebody else changed the path, what is below one that goes, or took away a folder above it."""
+    if one.path in theirs or any(_is_gone(theirs.get(folder)) for folder in _above(one.path)):
+        return True
+    goes = one.before is not None and one.before.entry.is_directory
+    if not goes or (one.found is not None and one.found.is_directory):
+        return False
+    return any(path.startswith(one.path + b"/") for path in theirs)
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
+
+
+def _is_gone(change: Change | None) -> bool:
+    return change is not None and (change.after is None or not change.after.entry.is_directory)
+
+
+@dataclass(slots=True)
+class _Link:
+    """One name of a file that has several in one folder, and what the file turned out to hold."""
+
+    item: Item
+    found: Found
+
+
+def _apply(
+    wanted: Iterable[Difference],
+    draft: Draft,
+    writer: ContentWriter,
+    transaction: Transaction,
+    owner: Owner | None,
+) -> None:
+    links: dict[tuple[int, int, bytes], list[_Link]] = {}
+    for one in wanted:
+        if one.found is None:
+            draft.remove(one.path)
+            continue
+        item = _item(one, draft, transaction, owner)
+        if one.found.is_file and one.found.status.st_nlink > 1:
+            status = one.found.status
+            folder = one.path.rpartition(b"/")[0]
+            links.setdefault((status.st_dev, status.st_ino, folder), []).append(
+                _Link(item, one.found)
+            )
+        elif one.found.is_file and not one.keeps_content:
+            writer.add(one.found, _filler(item, draft.put))
+        else:
+            draft.put(item)
+    for group in links.values():
+        _put_linked(group, draft, writer)
+
+
+def _item(one: Difference, draft: Draft, transaction: Transaction, owner: Owner | None) -> Item:
+    """What is to stand at the path, but for content that is not stored yet."""
+    assert one.found is not None
+    before = one.before.entry if one.before is not None else None
+    if owner is None and before is not None and transaction.is_claimed:
+        owner = Owner(before.uid, before.gid)
+    entry = _entry(one.found, one.path.rpartition(b"/")[2], owner, draft)
+    is_linked = one.found.is_file and one.found.status.st_nlink > 1
+    if before is None or one.before is None or entry.is_directory or is_linked:
+        return Item(one.path, entry)
+    if not one.keeps_content:
+        return Item(one.path, entry)
+    kept = replace(
+        before,
+        mode=entry.mode,
+        mtime_s=entry.mtime_s,
+        mtime_ns=entry.mtime_ns,
+        uid=entry.uid,
+        gid=entry.gid,
+        xattrs=entry.xattrs,
+    )
+    return Item(one.path, kept, one.before.chunks)
+
+
+def _entry(found: Found, name: bytes, owner: Owner | None, draft: Draft) -> Entry:
+    """A path's entry, but for its content."""
+    status, settings = found.status, draft.repository.settings
+    kind = kind_of_mode(status.st_mode)
+    assert kind is not None  # the overlay holds nothing that the format does not
+    seconds, part_ns = divmod(status.st_mtime_ns, 10**9)
+    is_external = settings.external and kind is EntryKind.FILE
+    return Entry(
+        name=name,
+        mode=status.st_mode,
+        size=_size(found, kind),
+        mtime_s=seconds,
+        mtime_ns=part_ns if settings.mtime_ns else None,
+        uid=status.st_uid if owner is None else owner.uid,
+        gid=status.st_gid if owner is None else owner.gid,
+        flags=int(kind.value) | (EntryFlag.EXTERNAL if is_external else 0),
+        compression=recipe_of(draft.repository).compression
+        if kind is EntryKind.FILE
+        else Compression.ZLIB,
+        symlink=found.target,
+        xattrs=found.xattrs if settings.xattrs else NO_XATTRS,
+    )
+
+
+def _size(found: Found, kind: EntryKind) -> int:
+    if kind is EntryKind.DIRECTORY:
+        return DIRECTORY_SIZE_BYTES
+    return found.status.st_rdev if kind is EntryKind.SPECIAL else len(found.target)
+
+
+def _filler(item: Item, put: Callable[[Item], None]) -> Callable[[os.stat_result, Content], None]:
+    """What completes an item once its content is stored."""
+    return lambda _status, content: put(_filled(item, content))
+
+
+def _filled(item: Item, content: Content) -> Item:
+    flags = item.entry.flags | (EntryFlag.CHUNKED if content.chunks else 0)
+    entry = replace(item.entry, size=content.size, digest=content.digest, flags=flags)
+    return Item(item.path, entry, content.chunks)
+
+
+def _put_linked(group: list[_Link], draft: Draft, writer: ContentWriter) -> None:
+    """Several names for one file: stored once; links to it from elsewhere are files of their own."""
+    items = [link.item for link in group]
+
+    def put(_status: os.stat_result, content: Content) -> None:
+        filled = [_filled(item, content) for item in items]
+        if len(filled) == 1:
+            draft.put(filled[0])
+        else:
+            draft.put_linked(filled)
+
+    writer.add(group[0].found, put)
