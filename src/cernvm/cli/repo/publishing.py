@@ -8,14 +8,12 @@ from pathlib import Path
 import click
 
 from cernvm.cli.main import Edge
-from cernvm.cli.output import json_option, print_json
+from cernvm.cli.output import json_option
 from cernvm.cli.repo.shown import (
     parse_owner,
-    published_row,
+    print_published,
     shown_progress,
-    tell_losses,
 )
-from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import (
     open_storage,
@@ -26,7 +24,7 @@ from cernvm.fs.publish.repository import (
 
 @click.command(epilog="Example: cvm repo publish sft.cernvm.test ./release --at /v1 --tag v1")
 @click.argument("name")
-@click.argument("tree", type=click.Path(path_type=Path))
+@click.argument("tree", required=False, type=click.Path(path_type=Path))
 @click.option("--at", default="/", show_default=True, metavar="PATH", help="Replace what is here.")
 @click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
 @click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
@@ -44,7 +42,7 @@ def publish(
     edge: Edge,
     *,
     name: str,
-    tree: Path,
+    tree: Path | None,
     at: str,
     tag: str,
     message: str,
@@ -52,26 +50,19 @@ def publish(
     packs: bool | None,
     as_json: bool,
 ) -> None:
-    """Publish folder TREE in a new signed revision of repository NAME."""
+    """Publish folder TREE in a new signed revision of repository NAME; without TREE, the open transaction."""
     repository = read_repository(edge.home, name)
     if packs is not None and packs != repository.has_packs:
         repository = dataclasses.replace(repository, has_packs=packs)
         write_record(edge.home, repository)
     options = Options(at=at, tag=tag, description=message, owner=parse_owner(owner))
+    if tree is None:
+        from cernvm.cli.repo.editing import publish_open  # noqa: PLC0415  # not for a tree
+
+        publish_open(edge, name, options, as_json=as_json)
+        return
     with shown_progress() as progress:
         published = publish_tree(
             repository, open_storage(repository), tree, options=options, progress=progress
         )
-    if as_json:
-        print_json(published_row(published))
-        return
-    click.echo(f"revision   {published.revision} of {published.name}")
-    click.echo(f"root hash  {published.root_catalog}")
-    click.echo(f"tag        {', '.join(published.tags)}")
-    click.echo(f"files      {published.files}, {format_bytes(published.read_bytes)}")
-    click.echo(
-        f"stored     {published.stored_objects} new objects, {format_bytes(published.stored_bytes)}"
-    )
-    for written in published.profiles:
-        tell_losses(written)
-    click.echo(f"took       {format_seconds(published.took_s)}")
+    print_published(published, as_json=as_json)
