@@ -24,6 +24,7 @@ WORDS: Words = {
         "tags": ("cernvm.cli.repo.tags:tags", "List a repository's tags."),
     },
     "Keep": {
+        "gc": ("cernvm.cli.repo.collecting:gc", "Delete what no kept revision needs."),
         "resign": ("cernvm.cli.repo.signing:resign", "Sign a new whitelist."),
         "remove": ("cernvm.cli.repo.making:remove", "Delete a repository."),
     },

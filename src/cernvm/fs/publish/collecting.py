@@ -42,7 +42,8 @@ def collect_garbage(
             )
         transaction = open_transaction(repository)
         if transaction is not None:
-            keeping = replace(keeping, roots=(*keeping.roots, transaction.root_catalog))
+            shown = (transaction.root_catalog, transaction.parent)
+            keeping = replace(keeping, roots=(*keeping.roots, *shown))
         now = used.now()
 
         def sign(reflog: bytes) -> None:

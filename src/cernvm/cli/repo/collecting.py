@@ -1,0 +1,175 @@
+"""`cvm repo gc`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import click
+
+from cernvm.cli.main import Edge
+from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.places import Place, Step, open_place, read_place_manifest, telling
+from cernvm.core.clock import SystemClock
+from cernvm.core.errors import InvalidInputError, TransactionOpenError
+from cernvm.core.home import Home
+from cernvm.core.units import format_bytes
+from cernvm.fs.gateway.service import leases_open_since
+from cernvm.fs.publish.collecting import collect_garbage
+from cernvm.fs.survey.collect import DEFAULT_KEEP_DAYS, LEFTOVER_DAYS, Collected, Keeping, collect
+
+
+@click.command(epilog="Example: cvm repo gc sft.cernvm.test --keep 5 --dry-run")
+@click.argument("name", metavar="NAME|FOLDER")
+@click.option(
+    "--keep", type=click.IntRange(0), metavar="N", help="Keep N revisions before the last one."
+)
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help=f"Keep what was served since then.  [default: {DEFAULT_KEEP_DAYS:g}, or none with --keep]",
+)
+@click.option(
+    "--leftovers", is_flag=True, help="Also delete young leftovers of publications that died."
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
+@click.option("--force", is_flag=True, help="Also where gc is off, or a lease is open.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a publication may still go on.",
+)
+@click.option(
+    "--log", "log_path", type=click.Path(path_type=Path), help="Append each deleted path."
+)
+@json_option
+@click.pass_obj
+def gc(
+    edge: Edge,
+    *,
+    name: str,
+    keep: int | None,
+    keep_days: float | None,
+    leftovers: bool,
+    dry_run: bool,
+    force: bool,
+    wait: float,
+    log_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Delete what no kept revision of repository or replica NAME needs.
+
+    The last revision, tagged ones and those of --keep and --keep-days stay whole.
+    """
+    place = open_place(edge.home, name)
+    default_days = DEFAULT_KEEP_DAYS if keep is None else 0.0
+    keeping = Keeping(
+        revisions=keep or 0,
+        days=default_days if keep_days is None else keep_days,
+        leftover_days=0.0 if leftovers else LEFTOVER_DAYS,
+        not_before=_check_leases(edge.home, place, force=force or dry_run),
+    )
+    with ExitStack() as stack:
+        step = stack.enter_context(telling("collecting"))
+        written = None
+        if log_path is not None:
+            written = stack.enter_context(log_path.open("a", encoding="utf-8"))
+        done = _collect(
+            place,
+            keeping,
+            dry_run=dry_run,
+            force=force,
+            wait_s=wait,
+            on_delete=_logging(written, dry_run=dry_run),
+            on_step=step,
+        )
+    _print(done, as_json=as_json)
+
+
+def _collect(
+    place: Place,
+    keeping: Keeping,
+    *,
+    dry_run: bool,
+    force: bool,
+    wait_s: float,
+    on_delete: Callable[[str, int], None] | None,
+    on_step: Step,
+) -> Collected:
+    if place.repository is not None:
+        return collect_garbage(
+            place.repository,
+            place.store,
+            keeping=keeping,
+            dry_run=dry_run,
+            force=force,
+            wait_s=wait_s,
+            on_delete=on_delete,
+            on_step=on_step,
+        )
+    if not (place.manifest.garbage_collectable or force):
+        raise InvalidInputError(
+            f"{place.name} keeps all that was ever published", advice="collect it with --force"
+        )
+    with place.store.exclusive(wait_s):
+        return collect(
+            place.store,
+            read_place_manifest(place.store, place.name),  # it may have been replicated meanwhile
+            keeping=keeping,
+            now=SystemClock().now(),
+            sign=None,
+            dry_run=dry_run,
+            on_delete=on_delete,
+            on_step=on_step,
+        )
+
+
+def _check_leases(home: Home, place: Place, *, force: bool) -> datetime | None:
+    """Since when somebody publishes through the gateway; then nothing is deleted unless by force."""
+    since = leases_open_since(home, place.name) if place.repository is not None else None
+    if since is not None and not force:
+        raise TransactionOpenError(
+            f"a lease on {place.name} is open since {since:%Y-%m-%d %H:%M} UTC",
+            advice="wait until it is returned or expires; --force keeps what is younger",
+        )
+    return since
+
+
+def _logging(file: IO[str] | None, *, dry_run: bool) -> Callable[[str, int], None] | None:
+    if file is None or dry_run:
+        return None
+
+    def log(path: str, size_bytes: int) -> None:
+        file.write(f"{SystemClock().now():%Y-%m-%dT%H:%M:%SZ} {size_bytes} {path}\n")
+
+    return log
+
+
+def _print(done: Collected, *, as_json: bool) -> None:
+    if as_json:
+        row = dataclasses.asdict(done)
+        row["gone"] = [
+            {"hash": str(one.digest), "kind": one.kind.name.lower()} for one in done.gone
+        ]
+        print_json(row)
+        return
+    rows = {
+        "kept": f"{done.kept_revisions} revisions, {done.kept_objects} objects",
+        "would go" if done.is_dry else "gone": (
+            f"{done.gone_revisions} revisions, {done.catalogs} catalogs, {done.objects} other objects"
+        ),
+        "leftovers": str(done.leftovers),
+        "would free" if done.is_dry else "freed": format_bytes(done.freed_bytes),
+    }
+    for label, text in rows.items():
+        click.echo(f"{label:<10}  {text}")
+    if done.foreign:
+        click.echo(f"cvm: {done.foreign} files below data/ are no objects; they stay", err=True)
