@@ -19,9 +19,10 @@ from cernvm.core.units import format_seconds
 from cernvm.fs.gateway.access import Key
 from cernvm.fs.gateway.book import LeaseBook
 from cernvm.fs.gateway.joining import join_repository, leave_repository
-from cernvm.fs.gateway.lease import LeasePath, parse_lease_path, parse_path
+from cernvm.fs.gateway.lease import LeasePath, parse_lease_path
 from cernvm.fs.gateway.server import DEFAULT_PORT, GatewayServer
 from cernvm.fs.gateway.service import TTL_S, book_path, key_folder, open_gateway
+from cernvm.fs.publish.publishing import parse_path
 from cernvm.fs.publish.repository import read_repository
 
 _HERE = "cernvm.cli.repo.gateway"

@@ -25,8 +25,9 @@ from cernvm.core.errors import (
     NotFoundError,
 )
 from cernvm.core.home import ensure_folder, write_atomically, write_private
-from cernvm.fs.gateway.lease import LeasePath, parse_path
+from cernvm.fs.gateway.lease import LeasePath
 from cernvm.fs.gateway.signature import KEY_ID, Secret, format_key_file, parse_key_file
+from cernvm.fs.publish.publishing import parse_path
 
 _MAX_KEY_BYTES = 4096
 

@@ -13,10 +13,11 @@ from cernvm.core.errors import (
 from cernvm.core.home import Home, ensure_folder, write_atomically, write_private
 from cernvm.fs.gateway.access import read_key_file
 from cernvm.fs.gateway.client import GatewayClient, check_url
-from cernvm.fs.gateway.lease import LeasePath, parse_path
+from cernvm.fs.gateway.lease import LeasePath
 from cernvm.fs.gateway.remote import GatewaySink, RemoteStore
 from cernvm.fs.gateway.signature import format_key_file
 from cernvm.fs.publish.keys import read_key
+from cernvm.fs.publish.publishing import parse_path
 from cernvm.fs.publish.repository import (
     Repository,
     forget_record,
@@ -48,7 +49,8 @@ def join_repository(
     write_atomically(repository.keys.public, read_key(public_key))
     manifest = read_manifest(repository, open_storage(repository))
     write_private(_key_file(repository), format_key_file(secret))
-    joined = replace(repository, algorithm=manifest.root_catalog.algorithm)
+    settings = replace(repository.settings, ttl_s=manifest.ttl_s, gc=manifest.garbage_collectable)
+    joined = replace(repository, algorithm=manifest.root_catalog.algorithm, settings=settings)
     write_record(home, joined)
     return joined
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from cernvm.core.errors import InvalidInputError, TransactionOpenError
 from cernvm.core.home import check_repository_name
+from cernvm.fs.publish.publishing import parse_path
 
 MAX_PATH_BYTES = 4096
 
@@ -74,17 +75,10 @@ def parse_lease_path(text: str) -> LeasePath:
     Errors: `InvalidInputError` for a name, a dot or an empty component that no repository has.
     """
     name, _, rest = text.partition("/")
-    return LeasePath(check_repository_name(name), parse_path(rest))
-
-
-def parse_path(text: str) -> bytes:
-    """The path within a repository that `/a/b`, `a/b/` or `/` mean; `InvalidInputError` for dots and empty parts."""
-    path = os.fsencode(text).strip(b"/")
-    parts = path.split(b"/") if path else []
-    is_bad = any(part in (b"", b".", b"..") or len(part) > 255 or b"\0" in part for part in parts)
-    if is_bad or len(path) > MAX_PATH_BYTES:
-        raise InvalidInputError(f"{text[:80]!r} is no path of a repository")
-    return b"".join(b"/" + part for part in parts)
+    path = LeasePath(check_repository_name(name), parse_path(rest))
+    if len(path.path) > MAX_PATH_BYTES:
+        raise InvalidInputError(f"{text[:80]!r} … is too long for a path")
+    return path
 
 
 def is_below(path: bytes, top: bytes) -> bool:

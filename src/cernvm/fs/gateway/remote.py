@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 300
 _REFRESHES = 3  # within a lease's time
-_BUSY_POLL_S = 2.0
+_BUSY_POLL_S = 1.0
 _PACK_BYTES = 32 << 20
 _PACK_OBJECTS = 2000
 _SENDERS = 4

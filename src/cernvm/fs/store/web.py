@@ -6,6 +6,7 @@ whoever reads them, as those of any other store.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import NoReturn
@@ -37,6 +38,8 @@ class WebStore:
     def __init__(self, url: str) -> None:
         self.location = url
         self._fetcher: ChainFetcher = open_fetcher(NetSettings(hosts=url), "")
+        # no store is closed: its connections end with it
+        weakref.finalize(self, self._fetcher.close)
 
     def get(self, path: str) -> bytes:
         digest = _digest(check_path(path))
@@ -88,10 +91,6 @@ class WebStore:
 
     def exclusive(self, wait_s: float = 0.0) -> AbstractContextManager[None]:  # noqa: ARG002
         self._refuse()
-
-    def close(self) -> None:
-        """Close its connections."""
-        self._fetcher.close()
 
     def _refuse(self) -> NoReturn:
         raise DeniedError(
