@@ -110,6 +110,7 @@ class SickServer:
                 channel, _ = listener.accept()
             except OSError:
                 return
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._channels.add(channel)
             threading.Thread(target=self._serve, args=(channel,), daemon=True).start()
