@@ -29,7 +29,7 @@ def book(tmp_path, clock):
 
 def take(book, path, ttl_s=100):
     return book.acquire(
-        parse_lease_path(f"{NAME}{path}"), key_id="key", hostname="here", ttl_s=ttl_s
+        parse_lease_path(f"{NAME}{path}"), key_id="key", hostname="here", ttl_s=ttl_s, api_version=3
     )
 
 

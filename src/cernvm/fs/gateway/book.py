@@ -27,7 +27,7 @@ _WAIT_S = 10.0
 _CREATE = """
 CREATE TABLE IF NOT EXISTS lease (
     token TEXT PRIMARY KEY, repository TEXT NOT NULL, path BLOB NOT NULL, key_id TEXT NOT NULL, hostname TEXT NOT NULL,
-    ttl_s INTEGER NOT NULL, opened_at REAL NOT NULL, expires_at REAL NOT NULL
+    ttl_s INTEGER NOT NULL, api_version INTEGER NOT NULL, opened_at REAL NOT NULL, expires_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS attempt (
     token TEXT PRIMARY KEY, base_revision INTEGER NOT NULL, begun_at REAL NOT NULL
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS answer (
 );
 CREATE TABLE IF NOT EXISTS closed (repository TEXT PRIMARY KEY);
 """
-_COLUMNS = "token, repository, path, key_id, hostname, ttl_s, opened_at, expires_at"
+_COLUMNS = "token, repository, path, key_id, hostname, ttl_s, api_version, opened_at, expires_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ class LeaseBook:
         with self._lock:
             self._database.close()
 
-    def acquire(self, path: LeasePath, *, key_id: str, hostname: str, ttl_s: int) -> Lease:
+    def acquire(
+        self, path: LeasePath, *, key_id: str, hostname: str, ttl_s: int, api_version: int
+    ) -> Lease:
         """A new lease.
 
         Errors: `PathBusyError` while another one overlaps it, `ConflictError` while the repository takes none.
@@ -87,10 +89,10 @@ class LeaseBook:
                 raise ConflictError(f"{MAX_LEASES} leases are open; no more are given")
             expires_at = now + timedelta(seconds=ttl_s)
             token = secrets.token_hex(32)
-            lease = Lease(token, path, key_id, hostname, ttl_s, now, expires_at)
-            row = (token, path.repository, path.path, key_id, hostname, ttl_s)
+            lease = Lease(token, path, key_id, hostname, ttl_s, api_version, now, expires_at)
+            row = (token, path.repository, path.path, key_id, hostname, ttl_s, api_version)
             self._database.execute(
-                f"INSERT INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                f"INSERT INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 (*row, now.timestamp(), expires_at.timestamp()),
             )
             return lease
@@ -219,14 +221,15 @@ class LeaseBook:
         return found.fetchone() is not None
 
 
-def _lease(row: tuple[str, str, bytes, str, str, int, float, float]) -> Lease:
-    token, repository, path, key_id, hostname, ttl_s, opened_at, expires_at = row
+def _lease(row: tuple[str, str, bytes, str, str, int, int, float, float]) -> Lease:
+    token, repository, path, key_id, hostname, ttl_s, api_version, opened_at, expires_at = row
     return Lease(
         token,
         LeasePath(repository, path),
         key_id,
         hostname,
         ttl_s,
+        api_version,
         datetime.fromtimestamp(opened_at, UTC),
         datetime.fromtimestamp(expires_at, UTC),
     )

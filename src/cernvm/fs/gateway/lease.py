@@ -47,6 +47,7 @@ class Lease:
     key_id: str
     hostname: str
     ttl_s: int
+    api_version: int
     opened_at: datetime
     expires_at: datetime
 

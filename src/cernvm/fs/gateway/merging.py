@@ -22,7 +22,7 @@ from cernvm.fs.publish.draft import Draft
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Item
 from cernvm.fs.survey.difference import Change, diff
-from cernvm.fs.survey.opened import Revision
+from cernvm.fs.survey.opened import Revision, open_catalog
 
 _CHECKED_AT_ONCE = 500
 _OWN = b"/.cvmfs"  # the repository's own folder: its publishers do not write it
@@ -109,6 +109,18 @@ class Merge:
                 f"the object of {wanted[path].decode('utf-8', 'replace')} was never sent: {path}",
                 advice="publish again",
             )
+
+
+def true_base(new_root: Digest, store: ObjectStore) -> Digest | None:
+    """The root that a publisher's root says it was made of; None where it does not, or that one is gone.
+
+    The original names the root that it finds at the end instead, which others may have moved on meanwhile: what they
+    did below the lease before it was given would be undone.
+    """
+    base = open_catalog(store, new_root).properties.previous
+    if base is None or not store.has(object_path(base, ObjectKind.CATALOG)):
+        return None
+    return base
 
 
 def _object_paths(item: Item, before: Item | None) -> Iterator[str]:

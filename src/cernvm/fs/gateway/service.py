@@ -21,9 +21,10 @@ from cernvm.core.log import fields
 from cernvm.fs.gateway.access import Key, KeyFolder
 from cernvm.fs.gateway.book import Answer, LeaseBook
 from cernvm.fs.gateway.lease import Lease
-from cernvm.fs.gateway.merging import Merge
+from cernvm.fs.gateway.merging import Merge, true_base
 from cernvm.fs.gateway.payload import Budget, Read, Received, missing_objects, receive_payload
 from cernvm.fs.gateway.protocol import (
+    API_VERSION,
     MAX_TTL_S,
     MIN_TTL_S,
     CommitRequest,
@@ -66,12 +67,16 @@ class Gateway:
 
     def lease(self, request: LeaseRequest, key: Key) -> Lease:
         """Give a lease to who holds the key; `PathBusyError`, `DeniedError`, `NotFoundError`."""
-        check_version(request)
+        api_version = check_version(request)
         self._repository(request.path.repository)
         key.check(request.path)
         ttl_s = min(max(request.ttl_s or self.ttl_s, MIN_TTL_S), self.ttl_s, MAX_TTL_S)
         lease = self.book.acquire(
-            request.path, key_id=key.id, hostname=request.hostname, ttl_s=ttl_s
+            request.path,
+            key_id=key.id,
+            hostname=request.hostname,
+            ttl_s=ttl_s,
+            api_version=api_version,
         )
         log.info("lease.opened", extra=fields(path=str(lease.path), key=key.id, ttl_s=ttl_s))
         return lease
@@ -162,7 +167,10 @@ class Gateway:
         # an attempt whose answer was never written down may have made the tag
         tags = read_tags(manifest, store) if request.tag else ()
         is_made = any(tag.name == request.tag and tag.revision > first_base for tag in tags)
-        merge = Merge(request.old_root, request.new_root, lease.path.path, store)
+        old_root = request.old_root
+        if lease.api_version < API_VERSION:
+            old_root = true_base(request.new_root, store) or old_root
+        merge = Merge(old_root, request.new_root, lease.path.path, store)
         published = publish_changes(
             repository,
             store,
