@@ -122,11 +122,11 @@ class Finisher:
             parents.append(positions[parent])
         names = [0] * len(paths)
         for parent, number in rows.folder_sizes():
-            if (
-                at := positions.get(parent)
-            ) is not None:  # that of the catalog's own root is elsewhere
-                names[at] = number
-        return [paths[at] for at in heavy_folders(parents, names, self.limits)]
+            if parent in positions:  # that of the catalog's own root is elsewhere
+                names[positions[parent]] = number
+        taken = rows.folders_with((CATALOG_MARKER, AUTOCATALOG_MARKER))
+        unfit = {positions[key] for key in taken if key in positions}
+        return [paths[at] for at in heavy_folders(parents, names, self.limits, unfit)]
 
     def _mark(self, catalog: DraftCatalog) -> None:
         """Say in a catalog that it was split off by itself."""

@@ -160,6 +160,11 @@ class Rows:
         for first, second, number in self.database.execute(sql):
             yield (first, second), number
 
+    def folders_with(self, names: Iterable[bytes]) -> list[PathKey]:
+        """The directories in which one of these names is no regular file."""
+        sql = "SELECT parent_1, parent_2 FROM catalog WHERE name = CAST(? AS TEXT) AND flags & 29 <> 4"
+        return [key for name in names for key in self.database.execute(sql, (name,))]
+
     def small_files(self, prefix: bytes) -> Iterator[SmallFile]:
         """The files that go into packs."""
         paths = {path_key(prefix): prefix}
