@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cernvm.core.errors import InvalidInputError
 
@@ -20,7 +21,6 @@ _CENTRE = 0x7FFF_FFFF
 _ALL_ONES = 0xFFFF_FFFF  # where the original's arithmetic overflows, and cuts
 _WINDOW = 32
 _LOW_BITS = 7  # the bits of x that s does not give
-_PARITY = bytes(value & 1 for value in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,12 @@ def _parity_stream(data: bytes) -> bytes:
     number ^= number >> 9
     number ^= number >> 18
     number ^= number >> 36
-    return number.to_bytes(len(data), "little").translate(_PARITY)
+    return (number & _lowest_bits(len(data))).to_bytes(len(data), "little")
+
+
+@lru_cache(maxsize=4)  # blocks are of one size, mostly
+def _lowest_bits(count: int) -> int:
+    return int.from_bytes(b"\1" * count, "little")
 
 
 def _low_bytes(data: bytes) -> bytes:

@@ -30,8 +30,8 @@ class _Library:
 
 
 _LIBRARIES = {
-    "libdeflate": _Library("deflate", "zlib_compress", "deflate", 3, range(1, 13)),
-    "zlib-ng": _Library("zlib_ng.zlib_ng", "compress", "zlib-ng", 4, range(1, 10)),
+    "libdeflate": _Library("deflate", "zlib_compress", "deflate", 5, range(1, 13)),
+    "zlib-ng": _Library("zlib_ng.zlib_ng", "compress", "zlib-ng", 5, range(1, 10)),
     "isal": _Library("isal.isal_zlib", "compress", "isal", 3, range(4)),
     "zlib": _Library("zlib", "compress", "", 6, range(1, 10)),
 }

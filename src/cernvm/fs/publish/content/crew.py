@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future
+from itertools import count
 from queue import Empty, SimpleQueue
 
 from cernvm.core.log import fields
@@ -19,9 +20,9 @@ from cernvm.fs.store.port import ObjectStore
 
 log = logging.getLogger(__name__)
 
-# A process costs a tenth of a second of one core before it stores anything.
-_PROCESSES_FROM_BYTES = 8 << 20
-_PROCESSES_FROM_SOURCES = 400
+# Below, threads have finished before processes have paid for their start.
+_PROCESSES_FROM_BYTES = 64 << 20
+_PROCESSES_FROM_SOURCES = 600
 _JOIN_S = 60.0
 
 
@@ -37,7 +38,7 @@ class Crew:
         self._queue: SimpleQueue[Assignment | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._links: list[Link] = []
-        self._ready = 0
+        self._ready = count(1)  # links that are
         self._is_relieved = threading.Event()  # the threads are, by the processes
         self._may_start = workers > 1 and bool(store.location)
         self._left_bytes = _PROCESSES_FROM_BYTES
@@ -104,6 +105,5 @@ class Crew:
 
     def _count_ready(self) -> None:
         """By the links' threads."""
-        self._ready += 1
-        if self._ready == self._workers:
+        if next(self._ready) == self._workers:
             self._is_relieved.set()

@@ -11,7 +11,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from cernvm.core.linux import limit_heaps
 from cernvm.fs.publish.content import wire
 from cernvm.fs.publish.content.jobs import Plain, pack_row, unpack_job
 from cernvm.fs.publish.content.storing import do_job
@@ -22,7 +21,6 @@ from cernvm.fs.store.port import ObjectStore
 def main() -> None:
     """Serve one publisher until it closes its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the publisher decides what an interrupt means
-    limit_heaps()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         try:
             serve(connection)
