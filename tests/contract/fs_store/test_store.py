@@ -1,5 +1,6 @@
 """What every object store must do."""
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -12,13 +13,40 @@ from cernvm.core.errors import InvalidInputError, NotFoundError, TransactionOpen
 from cernvm.fs.store.local import LocalStore
 from cernvm.fs.store.memory import MemoryStore
 from cernvm.fs.store.opening import open_store
+from system.buckets import BucketServer
 
+NUMBERS = itertools.count()
 OBJECT = "data/d6/747d09595c52d420faa9d5df4a599138b639a8C"
 
 
-@pytest.fixture(params=["memory", "local"])
-def store(request, tmp_path):
-    return MemoryStore() if request.param == "memory" else LocalStore(tmp_path / "store")
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """Both up before the first test, which is not to be blamed for their processes."""
+    made = {kind: BucketServer(kind, tmp_path_factory.mktemp(kind)) for kind in ("s3rver", "moto")}
+    yield made
+    for server in made.values():
+        server.close()
+
+
+@pytest.fixture(params=["memory", "local", "s3rver", "moto", "fsspec-file", "fsspec-memory"])
+def store(request, tmp_path, servers):
+    match request.param:
+        case "memory":
+            return MemoryStore()
+        case "local":
+            return LocalStore(tmp_path / "store")
+        case "s3rver" | "moto":
+            opened = open_store(
+                servers[request.param].location(
+                    tmp_path / "s3.toml", f"repositories/{next(NUMBERS)}"
+                )
+            )
+        case "fsspec-file":
+            opened = open_store(f"fsspec+file://{tmp_path}/store")
+        case "fsspec-memory":
+            opened = open_store(f"fsspec+memory://store-{next(NUMBERS)}")
+    opened.settle_s = 0.1
+    return opened
 
 
 def test_what_was_put_is_there(store):

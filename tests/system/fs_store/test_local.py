@@ -1,8 +1,12 @@
 """A store on a real disk: full disks, files lost with the power, leftovers."""
 
+import fcntl
+import itertools
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -20,10 +24,26 @@ def test_leftovers_of_a_dead_publisher_are_swept(tmp_path):
     store = LocalStore(tmp_path / "store")
     with store.exclusive():
         pass
-    (store.folder / "data/txn/123-4-5").write_bytes(b"half an obj")
+    leftover, fresh = (store.folder / f"data/txn/{number}" for number in ("123-4-5", "123-4-6"))
+    leftover.write_bytes(b"half an obj")
+    os.utime(leftover, (time.time() - 100,) * 2)
+    fresh.write_bytes(b"half an obj")
 
     with store.exclusive():
-        assert [p.name for p in (store.folder / "data/txn").iterdir() if p.name[0].isdigit()] == []
+        assert not leftover.exists()
+        assert fresh.exists(), "its writer may live"
+
+
+def test_a_slow_writer_keeps_its_file(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    with store.exclusive():
+        pass
+    slow = store.folder / "data/txn/123-4-5"
+    with slow.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        os.utime(slow, (time.time() - 100,) * 2)
+        with store.exclusive():
+            assert slow.exists()
 
 
 def test_objects_lost_with_the_power_are_not_believed_to_be_there(tmp_path, monkeypatch):
@@ -33,13 +53,12 @@ def test_objects_lost_with_the_power_are_not_believed_to_be_there(tmp_path, monk
         store.put(object_of(b"lost"), b"lost")
     # the machine went down before anything was synced: the name is there, the content is not
     (store.folder / object_of(b"lost")).write_bytes(b"")
-    (store.folder / "data/txn/unsynced").write_bytes(b"another-boot\n")
+    (store.folder / "data/txn/synced").write_bytes(b"another-boot\n")
 
     again = LocalStore(store.folder)
     with again.exclusive():
         assert again.has(object_of(b"whole"))
         assert not again.has(object_of(b"lost"))
-    assert not (store.folder / "data/txn/unsynced").exists()
 
 
 def test_what_another_process_put_is_synced_before_a_root_document(tmp_path, monkeypatch):
@@ -53,13 +72,53 @@ def test_what_another_process_put_is_synced_before_a_root_document(tmp_path, mon
     assert synced[0] == {object_of(b"a")}
 
 
-def test_a_published_store_has_no_doubts(tmp_path):
+def test_only_objects_younger_than_the_last_sync_are_in_doubt(tmp_path):
     store = LocalStore(tmp_path / "store")
     with store.exclusive():
-        store.put(object_of(b"a"), b"a")
+        store.put(object_of(b"old"), b"old")
         store.replace(".cvmfspublished", b"x")
+    (store.folder / object_of(b"old")).write_bytes(b"rotten")  # as a bad disk does it
+    yesterday = time.time() - 86400
+    os.utime(store.folder / object_of(b"old"), (yesterday, yesterday))
+    (store.folder / "data/txn/synced").write_bytes(b"another-boot\n")
 
-    assert not (store.folder / "data/txn/unsynced").exists()
+    with store.exclusive():
+        assert store.has(object_of(b"old")), "a check of the data has to tell, not a reboot"
+
+
+def test_what_was_put_by_who_does_not_hold_the_store_is_in_doubt_too(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    store.put(object_of(b"lost"), b"lost")
+    (store.folder / object_of(b"lost")).write_bytes(b"")
+    (store.folder / "data/txn/synced").write_bytes(b"another-boot\n")
+
+    with store.exclusive():
+        assert not store.has(object_of(b"lost"))
+
+
+def test_what_another_process_is_writing_is_not_swept(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    errors = []
+    ended = threading.Event()
+
+    def write():
+        try:
+            for number in itertools.count():
+                store.put(f"data/00/{number:038}", bytes(100_000))
+                if ended.is_set():
+                    return
+        except Exception as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(30):
+        with LocalStore(store.folder).exclusive():
+            pass
+    ended.set()
+    writer.join()
+
+    assert errors == []
 
 
 FULL_DISK = """\
@@ -98,4 +157,4 @@ def test_a_full_disk_is_named_and_leaves_no_part(tmp_path):
 
     assert "No space left on device" in child.stdout, child.stderr
     assert "free some space" in child.stdout
-    assert "['publisher.lock', 'unsynced'] True" in child.stdout
+    assert "['publisher.lock', 'synced'] True" in child.stdout

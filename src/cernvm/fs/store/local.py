@@ -2,15 +2,18 @@
 
 A file is written below `data/txn`, then renamed, so that a reader or a crash never sees a part of it. Objects are not
 synced one by one: `replace` makes the kernel write the whole file system back (syncfs reports a full or broken disk;
-0.2 ms where nothing is to be written), and only then may a root document name them. A marker says since when puts may
-not be synced; where it is found after the machine went down, younger objects that lost their content are deleted.
+0.2 ms where nothing is to be written), and only then may a root document name them. A file tells by its time of change
+when that was done last, and in which boot of the machine; in another boot, younger objects that have lost their
+content are deleted before anything is published. A file below `data/txn` is locked while it is being written.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import secrets
 import stat
 import threading
 import time
@@ -36,9 +39,10 @@ from cernvm.fs.store.names import TEMPORARY, check_path
 from cernvm.fs.store.port import ObjectStatus
 
 _LOCK = "publisher.lock"
-_MARKER = "unsynced"  # holds the boot during which the puts were made
+_SYNCED = "synced"  # its content is the boot, its time of change that of the last sync
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _POLL_S = 0.1
+_FRESH_S = 60.0  # a file of the workshop may not be locked yet
 _CLOCK_STEP_S = 3600.0  # how far back the clock may have been set between a marker and an object
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,6 +55,7 @@ class LocalStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.location = str(folder)
+        self._name = secrets.token_hex(4)
         self._numbers = count()
         self._ready: set[str] = set()
         # open while the store is held: syncfs tells errors since then
@@ -109,8 +114,7 @@ class LocalStore:
         workshop = self.folder / TEMPORARY
         with ExitStack() as stack:
             try:
-                ensure_folder(self.folder)
-                ensure_folder(workshop)
+                self._ensure_workshop()
                 stack.callback(os.close, self._lock(workshop / _LOCK, wait_s))
                 self._root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(self._let_go)
@@ -118,9 +122,8 @@ class LocalStore:
             except OSError as exc:
                 raise translate(exc, workshop) from exc
             yield
-            with suppress(OSError):  # then the marker stays, and tells the next holder
+            with suppress(OSError):  # then younger objects are in doubt for longer
                 self._sync()
-                (workshop / _MARKER).unlink(missing_ok=True)
 
     def _lock(self, path: Path, wait_s: float) -> int:
         busy = TransactionOpenError(
@@ -137,19 +140,16 @@ class LocalStore:
                 time.sleep(_POLL_S)
 
     def _begin(self, workshop: Path) -> None:
-        """Sweep what a publisher that died left, and mark that this one may leave unsynced objects."""
-        boot = _BOOT.read_bytes()
-        marker = workshop / _MARKER
-        if marker.exists() and marker.read_bytes() != boot:
-            self._drop_damaged(marker.stat().st_mtime - _CLOCK_STEP_S)
+        """Sweep what died with its writer."""
+        self._ensure_workshop()
+        synced = workshop / _SYNCED
+        if synced.read_bytes() != _BOOT.read_bytes():
+            self._drop_damaged(synced.stat().st_mtime - _CLOCK_STEP_S)
             self._sync()
-            marker.unlink()
+            write_atomically(synced, _BOOT.read_bytes())
         for path in workshop.iterdir():
-            if path.name not in (_LOCK, _MARKER):
+            if path.name not in (_LOCK, _SYNCED) and not _is_being_written(path):
                 path.unlink(missing_ok=True)
-        if not marker.exists():
-            write_atomically(marker, boot)
-            sync_folder(workshop)
 
     def _drop_damaged(self, since: float) -> None:
         """Delete objects that lost their content when the machine went down; no root document names them."""
@@ -194,25 +194,26 @@ class LocalStore:
 
     def _write(self, path: str, data: bytes, *, durable: bool) -> None:
         final = self.folder / path
-        number = f"{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
+        number = f"{self._name}-{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
         temporary = self.folder / TEMPORARY / number
         try:
-            self._ensure(TEMPORARY)
+            self._ensure_workshop()
             self._ensure(path.rpartition("/")[0])
-            try:
-                with temporary.open("wb", buffering=0) as file:
-                    _write_all(file.fileno(), data)
-                    if durable:
-                        os.fsync(file.fileno())
-                temporary.replace(final)
-            except OSError:
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
+            _write_file(temporary, final, data, durable=durable)
             if durable:
                 sync_folder(final.parent)
         except OSError as exc:
             raise translate(exc, final) from exc
+
+    def _ensure_workshop(self) -> None:
+        if TEMPORARY in self._ready:
+            return
+        ensure_folder(self.folder)
+        workshop = ensure_folder(self.folder / TEMPORARY)
+        if not (workshop / _SYNCED).exists():
+            write_atomically(workshop / _SYNCED, _BOOT.read_bytes())
+            sync_folder(workshop)
+        self._ready.add(TEMPORARY)
 
     def _ensure(self, folder: str) -> None:
         if folder not in self._ready:
@@ -220,8 +221,9 @@ class LocalStore:
             self._ready.add(folder)
 
     def _sync(self) -> None:
+        self._ensure_workshop()
+        began_ns = time.time_ns()
         if self._root is None:
-            ensure_folder(self.folder)
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _syncfs(descriptor)
@@ -229,6 +231,20 @@ class LocalStore:
                 os.close(descriptor)
         else:
             _syncfs(self._root)
+        os.utime(self.folder / TEMPORARY / _SYNCED, ns=(began_ns, began_ns))
+
+
+def _is_being_written(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime < _FRESH_S:
+                return True
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def _syncfs(descriptor: int) -> None:
@@ -239,6 +255,20 @@ def _syncfs(descriptor: int) -> None:
 
 def _status(found: os.stat_result) -> ObjectStatus:
     return ObjectStatus(found.st_size, datetime.fromtimestamp(found.st_mtime_ns / 1e9, UTC))
+
+
+def _write_file(temporary: Path, final: Path, data: bytes, *, durable: bool) -> None:
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            _write_all(file.fileno(), data)
+            if durable:
+                os.fsync(file.fileno())
+            temporary.replace(final)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
