@@ -166,18 +166,14 @@ class _Replication:
     def _take(self, offer: Offer, known: Manifest | None) -> Replicated:
         scope = self._replica.scope
         state = read_state(self._store)
-        trusts_presence = state is not None and state.vouches_for(scope)
+        is_empty = state is None and not any(self._store.paths("data/"))
+        trusts_presence = is_empty or (state is not None and state.vouches_for(scope))
         is_same = known is not None and known == offer.manifest
-        tags_and_history = bool(scope.tags) or scope.history != 0
-        if (
-            is_same
-            and trusts_presence
-            and not (state and state.is_working)
-            and not tags_and_history
-        ):
+        is_done = state is not None and not state.is_working and trusts_presence
+        if is_same and is_done and not scope.tags and not scope.history:
             return self._finished(offer, Tally(), 0, is_new=False)
         self._store.replace(IS_SNAPSHOTTING_PATH, _line(self._clock.now()))
-        write_state(self._store, scope, is_working=True)
+        write_state(self._store, scope, is_working=True, trusts_presence=trusts_presence)
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="cvm-replicate-") as scratch,

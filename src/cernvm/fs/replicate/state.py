@@ -34,7 +34,7 @@ class State:
 
     Shape: `paths` and `has_packs` are the scope for which a catalog in the store tells that all below it is there;
     `is_working` while objects are being copied, `boot` says since which start of the machine: files that were not
-    durable when it went down may be gone.
+    durable when it went down may be gone. An empty `boot` is of a copying that itself could not believe the catalogs.
     """
 
     paths: tuple[str, ...]
@@ -61,14 +61,16 @@ def read_state(store: ObjectStore) -> State | None:
     return State(tuple(paths), packs, working, boot)
 
 
-def write_state(store: ObjectStore, scope: Scope, *, is_working: bool) -> None:
-    """State for which scope catalogs are whole from now on."""
+def write_state(
+    store: ObjectStore, scope: Scope, *, is_working: bool, trusts_presence: bool = True
+) -> None:
+    """State for which scope catalogs are whole from now on; not yet where their presence could not be trusted."""
     document = {
         "schema": 1,
         "paths": sorted(scope.paths),
         "packs": scope.has_packs,
         "working": is_working,
-        "boot": boot_id(),
+        "boot": boot_id() if trusts_presence else "",
     }
     write_document(store, STATE_PATH, document)
 
