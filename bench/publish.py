@@ -44,7 +44,7 @@ def main(tree):
         again_s = timed(
             "publish again, unchanged", total, lambda: publish_tree(repository, store, tree)
         )
-        one = Options(threads=1)
+        one = Options(workers=1)
         repository.index.unlink()
         timed(
             "publish again, no index",

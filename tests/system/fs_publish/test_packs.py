@@ -21,6 +21,8 @@ from cernvm.fs.survey.reading import read_catalog
 
 from .conftest import check_equal, read_back
 
+THOROUGH = Options(is_thorough=True)
+
 
 @pytest.fixture
 def release(tmp_path):
@@ -94,11 +96,11 @@ def test_the_same_tree_gives_the_same_packs_without_any_memory(repository, store
     before = packs_stored(store)
     assert len(before) == progress.packs > 5
 
-    publish_tree(repository, store, release)
+    publish_tree(repository, store, release, options=THOROUGH)
     assert [catalog.packs for catalog in catalogs(repository, store)] == packs
 
     repository.index.unlink()
-    published = publish_tree(repository, store, release)
+    published = publish_tree(repository, store, release, options=THOROUGH)
     assert [catalog.packs for catalog in catalogs(repository, store)] == packs
     assert packs_stored(store) == before
     assert published.stored_objects == published.catalogs == 2
@@ -131,7 +133,7 @@ def test_a_lost_pack_is_stored_again_and_a_lost_object_left_out(repository, stor
     before = packs_stored(store)
     for path in before:
         (Path(repository.storage) / path).unlink()
-    publish_tree(repository, store, release)
+    publish_tree(repository, store, release, options=THOROUGH)
     assert packs_stored(store) == before
 
     items = {item.path: item for item in catalogs(repository, store)[0].items}
@@ -139,7 +141,7 @@ def test_a_lost_pack_is_stored_again_and_a_lost_object_left_out(repository, stor
     (Path(repository.storage) / object_path(lost, ObjectKind.PLAIN)).write_bytes(b"damaged")
     for path in before:
         (Path(repository.storage) / path).unlink()
-    publish_tree(repository, store, release)
+    publish_tree(repository, store, release, options=THOROUGH)
     packs = [stretch for catalog in catalogs(repository, store) for stretch in catalog.packs]
     assert lost not in set().union(*(unpacked(store, stretch) for stretch in packs))
 
@@ -151,7 +153,7 @@ def test_a_repository_without_packs_has_none(cvm, home, release):
     assert packs_stored(store) == set()
     cvm("repo", "publish", "t.cernvm.test", release)
     assert packs_stored(store) == set()
-    cvm("repo", "publish", "t.cernvm.test", release, "--packs")
+    cvm("repo", "publish", "t.cernvm.test", release, "--packs", "--thorough")
     assert len(packs_stored(store)) > 5
 
 

@@ -1,5 +1,6 @@
 """A tree is published, and every path of it is read back by digest."""
 
+import dataclasses
 import os
 import shutil
 import time
@@ -18,16 +19,15 @@ from cernvm.core.errors import (
     PrerequisiteError,
     SignatureError,
 )
-from cernvm.fs.format.chunker import ChunkSizes
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.signature import create_private_key
 from cernvm.fs.publish.content import Progress, Recipe, open_writer
 from cernvm.fs.publish.creating import create_repository, remove_repository
-from cernvm.fs.publish.plan import CatalogLimits
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import known_repositories, new_repository, read_repository
 from cernvm.fs.publish.revision import read_manifest, renew
 from cernvm.fs.publish.scan import Owner
+from cernvm.fs.publish.settings import Settings
 from cernvm.fs.publish.source import walk
 from cernvm.fs.store.local import LocalStore
 from cernvm.fs.survey.reading import read_tags
@@ -125,7 +125,7 @@ def test_objects_that_were_lost_are_stored_again(repository, store, tree):
         if path[-1].islower() or path[-1].isdigit():
             (store.folder / path).unlink()
 
-    publish_tree(repository, store, tree)
+    publish_tree(repository, store, tree, options=Options(is_thorough=True))
 
     check_equal(tree, read_back(repository, store)[0])
 
@@ -186,9 +186,10 @@ def test_big_trees_get_catalogs_by_themselves(repository, store, tmp_path):
             folder = root / letter / str(number % 4)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / str(number)).write_bytes(b"")
-    options = Options(limits=CatalogLimits(most_entries=60, fewest_entries=20))
+    settings = Settings(most_entries=60, fewest_entries=20)
+    repository = dataclasses.replace(repository, settings=settings)
 
-    published = publish_tree(repository, store, root, options=options)
+    published = publish_tree(repository, store, root)
 
     found, _ = read_back(repository, store)
     marks = {path for path in found if b".cvmfs" in path}
@@ -200,7 +201,7 @@ def test_big_trees_get_catalogs_by_themselves(repository, store, tmp_path):
     }
     check_equal(root, found, ignore=marks)
 
-    at = Options(limits=options.limits, at="/deep/down")
+    at = Options(at="/deep/down")
     publish_tree(repository, store, root, options=at)
     found, _ = read_back(repository, store)
     check_equal(root, found, b"/deep/down", ignore={p for p in found if b".cvmfs" in p})
@@ -217,6 +218,7 @@ def test_tags_follow_the_revisions(repository, store, tree):
     clock = FakeClock(datetime.now(UTC))
     publish_tree(repository, store, tree, options=Options(tag="v1"), clock=clock)
     clock.advance(3600)
+    (tree / "new").write_bytes(b"new")
     publish_tree(repository, store, tree, clock=clock)
 
     tags = {tag.name: tag.revision for tag in read_tags(read_manifest(repository, store), store)}
@@ -236,7 +238,8 @@ def test_tags_follow_the_revisions(repository, store, tree):
 def test_the_reflog_lists_every_root_object(repository, store, tree):
     import sqlite3
 
-    for _ in range(2):
+    for number in range(2):
+        (tree / "new").write_bytes(b"%d" % number)
         publish_tree(repository, store, tree)
     database = sqlite3.connect(":memory:")
     database.deserialize(store.get(".cvmfsreflog"))
@@ -311,9 +314,10 @@ def test_many_small_chunks_keep_their_order(repository, store, tmp_path):
     root = tmp_path / "chunks"
     root.mkdir()
     (root / "f").write_bytes(os.urandom(300_000))
-    sizes = ChunkSizes(1000, 2000, 4000)
+    sizes = Settings(chunk_least_bytes=1000, chunk_mean_bytes=2000, chunk_most_bytes=4000)
+    repository = dataclasses.replace(repository, settings=sizes)
 
-    publish_tree(repository, store, root, options=Options(sizes=sizes, threads=4))
+    publish_tree(repository, store, root, options=Options(workers=4))
 
     check_equal(root, read_back(repository, store)[0])
 

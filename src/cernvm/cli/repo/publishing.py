@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from cernvm.fs.publish.repository import (
     read_repository,
     write_record,
 )
+from cernvm.fs.publish.settings import with_settings
 
 
 @click.command(epilog="Example: cvm repo publish sft.cernvm.test ./release --at /v1 --tag v1")
@@ -36,6 +38,22 @@ from cernvm.fs.publish.repository import (
     default=None,
     help="Also store small files together, for clients far away; kept for the next time.  [default: packs]",
 )
+@click.option(
+    "--set",
+    "chosen",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting for this time, see `cvm repo settings`; may be repeated.",
+)
+@click.option(
+    "--wait",
+    default=0.0,
+    metavar="SECONDS",
+    help="How long another publisher may still be at work.",
+)
+@click.option(
+    "--thorough", is_flag=True, help="Read all files, store what was lost, write all catalogs."
+)
 @json_option
 @click.pass_obj
 def publish(
@@ -48,6 +66,9 @@ def publish(
     message: str,
     owner: str,
     packs: bool | None,
+    chosen: Sequence[str],
+    wait: float,
+    thorough: bool,
     as_json: bool,
 ) -> None:
     """Publish folder TREE in a new signed revision of repository NAME; without TREE, the open transaction."""
@@ -55,14 +76,29 @@ def publish(
     if packs is not None and packs != repository.has_packs:
         repository = dataclasses.replace(repository, has_packs=packs)
         write_record(edge.home, repository)
-    options = Options(at=at, tag=tag, description=message, owner=parse_owner(owner))
+    repository = dataclasses.replace(
+        repository, settings=with_settings(repository.settings, chosen)
+    )
+    options = Options(
+        at=at,
+        tag=tag,
+        description=message,
+        owner=parse_owner(owner),
+        is_thorough=thorough,
+        wait_s=wait,
+    )
     if tree is None:
         from cernvm.cli.repo.editing import publish_open  # noqa: PLC0415  # not for a tree
 
         publish_open(edge, name, options, as_json=as_json)
         return
+    store, sink = open_storage(repository), None
+    if repository.gateway:
+        from cernvm.fs.gateway.joining import open_publication  # noqa: PLC0415  # most have none
+
+        repository, store, sink = open_publication(repository, at)
     with shown_progress() as progress:
         published = publish_tree(
-            repository, open_storage(repository), tree, options=options, progress=progress
+            repository, store, tree, options=options, sink=sink, progress=progress
         )
     print_published(published, as_json=as_json)

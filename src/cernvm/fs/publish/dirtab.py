@@ -64,6 +64,9 @@ class Dirtab:
                 yield from self.matches_below(top + b"/" + name, folders)
 
 
+NO_RULES = Dirtab()
+
+
 def parse_dirtab(data: bytes) -> Dirtab:
     """The rules in a file; `InvalidInputError` naming the line of one that cannot be."""
     rules: dict[bytes, _Rule] = {}

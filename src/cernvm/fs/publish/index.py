@@ -1,8 +1,9 @@
 """The publisher's memory: which files it has stored as what, so that an unchanged one is not read again.
 
-A file counts as unchanged while device, inode, size, mtime *and ctime* are the same: nobody can set a ctime back. A
-file that changed in the last seconds before it was read is not remembered, as a later change could carry the same
-time. The memory is a plain speed-up: it may be deleted at any time, and whatever it names must still be in the store.
+A file counts as unchanged while device, inode, size, mtime *and ctime* are the same: nobody can set a ctime back, and
+what changes extended attributes changes it. A file that changed in the last seconds before it was read is not
+remembered, as a later change could carry the same time. The memory is a plain speed-up: it may be deleted at any time.
+What was not met for months is forgotten, so that it grows with the trees that are published, not with their history.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,63 +23,71 @@ from cernvm.core.digest import parse_digest
 from cernvm.core.errors import FormatError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
-from cernvm.fs.format.entry import Chunk, NestedCatalog
+from cernvm.fs.format.entry import NO_XATTRS, Chunk
 from cernvm.fs.format.pack import Pack
-from cernvm.fs.format.statistics import NAMES, Counters
+from cernvm.fs.format.xattrs import format_xattrs, parse_xattrs
 from cernvm.fs.publish.content import Content
 
 log = logging.getLogger(__name__)
 
 _SETTLED_NS = 2 * 10**9  # the coarsest clock of a file system
-_VERSION = 1
+_VERSION = 2
+_DAY_S = 86_400
+_MET_AGAIN_DAYS = 30  # how old the note of when a file was met last may become
+_FORGOTTEN_DAYS = 120
+_MOST_PACKS = 50_000
+_BATCH = 1_000
 _CREATE = """\
-CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
-    digest TEXT, chunks TEXT, PRIMARY KEY (device, inode)) WITHOUT ROWID;
-CREATE TABLE catalogs (prefix BLOB PRIMARY KEY, fingerprint BLOB, digest TEXT, size INTEGER, counters TEXT);
+CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, met_day INTEGER,
+    digest TEXT, chunks TEXT, xattrs BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID;
+CREATE TABLE packs (fingerprint BLOB PRIMARY KEY, digest TEXT, size INTEGER, objects INTEGER);
+CREATE TABLE recipe (text TEXT);
 """
-# not in the first version, and no reason to forget all else
-_CREATE_PACKS = """\
-CREATE TABLE IF NOT EXISTS packs (fingerprint BLOB PRIMARY KEY, digest TEXT, size INTEGER, objects INTEGER)
-"""
+_SELECT = (
+    "SELECT size, mtime_ns, ctime_ns, met_day, digest, chunks, xattrs FROM files"
+    " WHERE device = ? AND inode = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCatalog:
-    """A nested catalog as it was last published: the fingerprint of its rows, where it is, what it counts in all."""
+class KnownFile:
+    """What a file was stored as, and its extended attributes."""
 
-    fingerprint: bytes
-    nested: NestedCatalog
-    total: Counters
+    content: Content
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
 
 
 class Index:
-    """The memory of one repository's publisher; `remember_*` are kept by `save` only."""
+    """The memory of one repository's publisher; what is remembered is kept by `save` only."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self._today = int(time.time()) // _DAY_S
         self._files: list[tuple[object, ...]] = []
-        self._catalogs: list[tuple[object, ...]] = []
+        self._met: list[tuple[int, int, int]] = []
         self._packs: dict[bytes, Pack] = {}
 
-    def file(self, status: os.stat_result) -> Content | None:
+    def file(self, status: os.stat_result) -> KnownFile | None:
         """What was stored for the file with these attributes; None for a new or changed one."""
-        row = self._row(
-            "SELECT size, mtime_ns, ctime_ns, digest, chunks FROM files WHERE device = ? AND inode = ?",
-            (_signed(status.st_dev), _signed(status.st_ino)),
-        )
+        key = (_signed(status.st_dev), _signed(status.st_ino))
+        row = self._row(_SELECT, key)
         if row is None or row[:3] != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
             return None
         try:
-            digest = parse_digest(row[3]) if row[3] else None
-            chunks = tuple(Chunk(o, s, parse_digest(d)) for o, s, d in json.loads(row[4]))
+            digest = parse_digest(row[4]) if row[4] else None
+            chunks = tuple(Chunk(o, s, parse_digest(d)) for o, s, d in json.loads(row[5] or "[]"))
+            xattrs = NO_XATTRS if row[6] is None else parse_xattrs(row[6])
         except (FormatError, ValueError, TypeError):
             return None
-        return Content(status.st_size, digest, chunks)
+        if row[3] < self._today - _MET_AGAIN_DAYS:
+            self._met.append((self._today, *key))
+        return KnownFile(Content(status.st_size, digest, chunks), xattrs)
 
-    def remember_file(self, status: os.stat_result, content: Content) -> None:
+    def remember_file(self, status: os.stat_result, known: KnownFile) -> None:
         """Note what a file was stored as, unless it changed too recently to be sure."""
         if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < _SETTLED_NS:
             return
+        content = known.content
         chunks = [(chunk.offset, chunk.size, str(chunk.digest)) for chunk in content.chunks]
         self._files.append(
             (
@@ -87,39 +96,14 @@ class Index:
                 status.st_size,
                 status.st_mtime_ns,
                 status.st_ctime_ns,
+                self._today,
                 "" if content.digest is None else str(content.digest),
-                json.dumps(chunks),
+                json.dumps(chunks) if chunks else None,
+                format_xattrs(known.xattrs) if known.xattrs else None,
             )
         )
-
-    def catalog(self, prefix: bytes) -> KnownCatalog | None:
-        """The nested catalog last published at a path."""
-        row = self._row(
-            "SELECT fingerprint, digest, size, counters FROM catalogs WHERE prefix = ?", (prefix,)
-        )
-        try:
-            if row is None:
-                return None
-            counters = Counters(**{name: int(value) for name, value in json.loads(row[3]).items()})
-            return KnownCatalog(
-                row[0], NestedCatalog(prefix, parse_digest(row[1]), row[2]), counters
-            )
-        except (FormatError, ValueError, TypeError, AttributeError):
-            return None
-
-    def remember_catalog(self, known: KnownCatalog) -> None:
-        """Note a nested catalog of the revision that is being published."""
-        counters = {name: getattr(known.total, name) for name in NAMES}
-        nested = known.nested
-        self._catalogs.append(
-            (
-                nested.path,
-                known.fingerprint,
-                str(nested.digest),
-                nested.size_bytes,
-                json.dumps(counters),
-            )
-        )
+        if len(self._files) >= _BATCH:
+            self._write()
 
     def pack(self, fingerprint: bytes) -> Pack | None:
         """The pack that was made of a list of objects."""
@@ -136,29 +120,45 @@ class Index:
     def remember_pack(self, fingerprint: bytes, pack: Pack) -> None:
         """Note what a list of objects was packed as."""
         self._packs[fingerprint] = pack
+        if len(self._packs) >= _BATCH:
+            self._write()
 
     def save(self) -> None:
         """Keep what was remembered; call it once the revision is durable."""
+        self._write()
+        if not self._database.in_transaction:
+            return
         try:
-            with self._database as database:
-                database.executemany(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", self._files
-                )
-                database.executemany(
-                    "INSERT OR REPLACE INTO catalogs VALUES (?, ?, ?, ?, ?)", self._catalogs
-                )
-                database.executemany(
-                    "INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)",
-                    [
-                        (fingerprint, str(pack.digest), pack.size_bytes, pack.object_count)
-                        for fingerprint, pack in self._packs.items()
-                    ],
-                )
+            self._database.execute(
+                "DELETE FROM files WHERE met_day < ?", (self._today - _FORGOTTEN_DAYS,)
+            )
+            self._database.execute(
+                "DELETE FROM packs WHERE rowid <= (SELECT max(rowid) FROM packs) - ?",
+                (_MOST_PACKS,),
+            )
+            self._database.commit()
         except sqlite3.Error as exc:
             # the revision stands; the next publication reads more files than it would have to
             log.warning("index.not_saved", extra=fields(error=str(exc)))
+
+    def _write(self) -> None:
+        """Move what was remembered into the open transaction, so that memory stays flat."""
+        packs = [
+            (fingerprint, str(pack.digest), pack.size_bytes, pack.object_count)
+            for fingerprint, pack in self._packs.items()
+        ]
+        try:
+            for statement, rows in (
+                ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._files),
+                ("UPDATE files SET met_day = ? WHERE device = ? AND inode = ?", self._met),
+                ("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)", packs),
+            ):
+                if rows:
+                    self._database.executemany(statement, rows)
+        except sqlite3.Error as exc:
+            log.warning("index.not_written", extra=fields(error=str(exc)))
         self._files.clear()
-        self._catalogs.clear()
+        self._met.clear()
         self._packs.clear()
 
     def _row(self, query: str, key: tuple[object, ...]) -> tuple[Any, ...] | None:
@@ -171,39 +171,46 @@ class Index:
 
 
 @contextmanager
-def open_index(path: Path | None) -> Iterator[Index]:
-    """The memory at `path`, made anew where it is missing or damaged, kept in memory only where it cannot be."""
-    database = _connect(path)
+def open_index(path: Path | None, *, recipe: str = "") -> Iterator[Index]:
+    """The memory at `path` of what was stored by a recipe; made anew where it is missing, damaged or of another.
+
+    It is kept in this process's memory only where it cannot be written.
+    """
+    database = _connect(path, recipe)
     try:
         yield Index(database)
     finally:
         database.close()
 
 
-def _connect(path: Path | None) -> sqlite3.Connection:
+def _connect(path: Path | None, recipe: str) -> sqlite3.Connection:
     if path is not None:
         try:
             ensure_folder(path.parent)
             for _ in range(2):
                 try:
-                    return _prepare(sqlite3.connect(path, timeout=5))
+                    return _prepare(sqlite3.connect(path, timeout=5), recipe)
                 except sqlite3.Error as exc:
                     log.warning("index.made_anew", extra=fields(path=path, error=str(exc)))
                     path.unlink(missing_ok=True)
         except OSError as exc:
             log.warning("index.not_opened", extra=fields(path=path, error=str(exc)))
-    return _prepare(sqlite3.connect(":memory:"))
+    return _prepare(sqlite3.connect(":memory:"), recipe)
 
 
-def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:
+def _prepare(database: sqlite3.Connection, recipe: str) -> sqlite3.Connection:
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"version {version}")
         if version == 0:
             database.executescript(f"BEGIN; {_CREATE} PRAGMA user_version = {_VERSION}; COMMIT;")
-        database.execute(_CREATE_PACKS)
-        database.execute("SELECT count(*) FROM catalogs").fetchone()
+            database.execute("INSERT INTO recipe VALUES (?)", (recipe,))
+            database.commit()
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError(f"version {version}")
+        known = database.execute("SELECT text FROM recipe").fetchall()
+        if known != [(recipe,)]:
+            raise sqlite3.DatabaseError("it is of files that were stored in another way")
+        database.execute("SELECT count(*) FROM (SELECT 1 FROM files LIMIT 1)").fetchone()
     except sqlite3.Error:
         database.close()
         raise

@@ -1,19 +1,23 @@
-"""From the source tree to items: attributes become entries, content becomes objects, hard links become groups."""
+"""A source tree against the draft, directory by directory: what differs is put into the draft, the rest is left alone.
+
+Content of files that the index does not know is given to the writer; it gets into the draft when it is stored.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 
 from cernvm.core.errors import InvalidInputError
+from cernvm.fs.format.catalog import AUTOCATALOG_MARKER, CATALOG_MARKER
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import (
     DIRECTORY_SIZE_BYTES,
+    NO_XATTRS,
     Entry,
     EntryFlag,
     EntryKind,
@@ -21,11 +25,18 @@ from cernvm.fs.format.entry import (
 )
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.content import Content, ContentWriter, Progress
-from cernvm.fs.publish.index import Index
-from cernvm.fs.publish.plan import link_counts
-from cernvm.fs.publish.source import Found, walk
+from cernvm.fs.publish.dirtab import DIRTAB_PATH, NO_RULES, Dirtab, parse_dirtab
+from cernvm.fs.publish.dirtab import MAX_BYTES as DIRTAB_BYTES
+from cernvm.fs.publish.draft import Draft
+from cernvm.fs.publish.grafts import GRAFT_PREFIX, MAX_BYTES, Graft, parse_graft
+from cernvm.fs.publish.index import Index, KnownFile
+from cernvm.fs.publish.repository import Repository
+from cernvm.fs.publish.settings import Settings
+from cernvm.fs.publish.source import Folder, Found, read_small, walk_folders
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Item
+
+NO_CONTENT = Content(0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,64 +47,38 @@ class Owner:
     gid: int
 
 
-def scan(
-    tree: Path,
+def entry_of(
+    found: Found,
     *,
-    at: bytes,
-    store: ObjectStore,
-    writer: ContentWriter,
-    index: Index,
-    compression: Compression,
+    name: bytes,
+    content: Content,
+    xattrs: Mapping[bytes, bytes],
     owner: Owner | None,
-    progress: Progress,
-) -> list[Item]:
-    """All paths of the tree as they will stand below `at`, in path order, parents first; their content is stored."""
-    _check_apart(tree, store)
-    items: list[Item] = []
-    links: dict[tuple[int, int, bytes], list[int]] = {}
-
-    for found in walk(tree):
-        entry = _entry(found, name=_name(found, at), owner=owner, compression=compression)
-        position = len(items)
-        items.append(Item(at + found.path, entry))
-        if not found.is_file:
-            continue
-        if found.status.st_nlink > 1:
-            folder = found.path.rpartition(b"/")[0]
-            links.setdefault((found.status.st_dev, found.status.st_ino, folder), []).append(
-                position
-            )
-        fill = _filler(items, position, index)
-        known = index.file(found.status)
-        if known is not None and _is_stored(known, store):
-            progress.add_file(known)
-            fill(found.status, known)
-        else:
-            writer.add(found, fill)
-    writer.finish()
-    return _linked(items, list(links.values()))
-
-
-def _entry(found: Found, *, name: bytes, owner: Owner | None, compression: Compression) -> Entry:
+    settings: Settings,
+    compression: Compression,
+) -> Entry:
+    """What a catalog says of a source path whose content, if it is a file, was stored with this compression."""
     status = found.status
     kind = kind_of_mode(status.st_mode)
     if kind is None:
-        raise InvalidInputError(
-            f"{os.fsdecode(found.place)!r} is of a kind that no repository holds"
-        )
+        shown = os.fsdecode(found.place)
+        raise InvalidInputError(f"{shown!r} is of a kind that no repository holds")
     seconds, part_ns = divmod(status.st_mtime_ns, 10**9)
+    is_file = kind is EntryKind.FILE
+    external = EntryFlag.EXTERNAL if is_file and settings.external else 0
     return Entry(
         name=name,
         mode=status.st_mode,
         size=_size(found, kind),
         mtime_s=seconds,
-        mtime_ns=part_ns,
+        mtime_ns=part_ns if settings.mtime_ns else None,
         uid=status.st_uid if owner is None else owner.uid,
         gid=status.st_gid if owner is None else owner.gid,
-        flags=int(kind.value),
-        compression=compression if kind is EntryKind.FILE else Compression.ZLIB,
+        flags=int(kind.value | external | (EntryFlag.CHUNKED if content.chunks else 0)),
+        digest=content.digest,
+        compression=compression if is_file else Compression.ZLIB,
         symlink=found.target,
-        xattrs=found.xattrs,
+        xattrs=xattrs,
     )
 
 
@@ -108,58 +93,212 @@ def _size(found: Found, kind: EntryKind) -> int:
     return found.status.st_size
 
 
-def _filler(
-    items: list[Item], position: int, index: Index
-) -> Callable[[os.stat_result, Content], None]:
-    """What puts a file's content into its item once it is stored."""
+@dataclass(slots=True)
+class TreeScan:
+    """Has a draft hold at `at` what a source tree holds.
 
-    def fill(status: os.stat_result, content: Content) -> None:
-        item = items[position]
-        flags = item.entry.flags | (EntryFlag.CHUNKED if content.chunks else 0)
-        entry = replace(item.entry, size=content.size, digest=content.digest, flags=flags)
-        items[position] = Item(item.path, entry, content.chunks)
-        index.remember_file(status, content)
+    Shape: `apart` are the devices and inodes that may not be in the tree; where `is_thorough`, every file is read,
+    and stored again where the store lost it.
+    """
 
-    return fill
+    draft: Draft
+    writer: ContentWriter
+    index: Index
+    store: ObjectStore
+    settings: Settings
+    compression: Compression
+    progress: Progress
+    at: bytes = b""
+    owner: Owner | None = None
+    dirtab: Dirtab = NO_RULES
+    apart: Container[tuple[int, int]] = ()
+    is_thorough: bool = False
+
+    def scan(self, tree: Path) -> None:
+        """Compare and change; what is read may get into the draft as late as the writer's `finish`."""
+        for folder in walk_folders(tree, apart=self.apart):
+            if not folder.found.path:
+                self._put_top(folder.found)
+            self._compare(folder)
+
+    def _put_top(self, found: Found) -> None:
+        top = self._entry(found, found.xattrs, NO_CONTENT)
+        if self.at:
+            self.draft.ensure_folders(self.at.rpartition(b"/")[0], top)
+        self.draft.put(Item(self.at, top))
+
+    def _compare(self, folder: Folder) -> None:
+        path = self.at + folder.found.path
+        standing = {item.entry.name: item for item in self.draft.listing(path)}
+        children = {child.name: child for child in folder.children}
+        grafts = self._grafts(children)
+        for name, item in standing.items():
+            if name not in children and not self._is_ours(name, path, standing, children):
+                self.draft.remove(item.path)
+        linked: dict[tuple[int, int], list[Found]] = {}
+        for name, child in children.items():
+            old = standing.get(name)
+            if name in grafts:
+                self._put_grafted(child, grafts[name])
+            elif not child.is_file:
+                self._put_attributes(folder, child, old)
+            elif child.status.st_nlink > 1:
+                linked.setdefault((child.status.st_dev, child.status.st_ino), []).append(child)
+            else:
+                self._put_file(folder, [child], old)
+        for group in linked.values():
+            self._put_file(folder, group, standing.get(group[0].name) if len(group) == 1 else None)
+
+    def _is_ours(
+        self,
+        name: bytes,
+        path: bytes,
+        standing: Mapping[bytes, Item],
+        children: Mapping[bytes, Found],
+    ) -> bool:
+        """Whether a file that the tree lacks marks a catalog that was not made by the tree's owner."""
+        if name not in (CATALOG_MARKER, AUTOCATALOG_MARKER) or CATALOG_MARKER in children:
+            return False
+        return AUTOCATALOG_MARKER in standing or self.dirtab.is_matching(path)
+
+    # --- all but files
+
+    def _put_attributes(self, folder: Folder, found: Found, old: Item | None) -> None:
+        if found.is_directory and old is not None and old.entry.is_directory:
+            return  # its own attributes are compared when it is walked into
+        xattrs = NO_XATTRS if found.is_directory else self._xattrs(folder, found)
+        entry = self._entry(found, xattrs, NO_CONTENT)
+        self.draft.put(Item(self.at + found.path, entry))
+
+    def _entry(self, found: Found, xattrs: Mapping[bytes, bytes], content: Content) -> Entry:
+        return entry_of(
+            found,
+            name=found.name or self.at.rpartition(b"/")[2],
+            content=content,
+            xattrs=xattrs,
+            owner=self.owner,
+            settings=self.settings,
+            compression=self.compression,
+        )
+
+    def _xattrs(self, folder: Folder, found: Found) -> Mapping[bytes, bytes]:
+        return folder.attributes_of(found) if self.settings.xattrs else NO_XATTRS
+
+    # --- files
+
+    def _put_file(self, folder: Folder, names: Sequence[Found], old: Item | None) -> None:
+        """One file, under all its names in a directory; `old` is what stands at its only name."""
+        found = names[0]
+        known = None if self.is_thorough else self.index.file(found.status)
+        if known is not None:
+            if old is not None and self._stands(old, found, known):
+                self._count(known.content, names)
+                return
+            if self._is_stored(known.content, old):
+                self._count(known.content, names)
+                self._put_names(names, known)
+                return
+        xattrs = self._xattrs(folder, found)
+
+        def done(_status: os.stat_result | None, content: Content) -> None:
+            stored = KnownFile(content, xattrs)
+            self._put_names(names, stored)
+            self.index.remember_file(found.status, stored)
+            self._count(content, names[1:])
+
+        self.writer.add(found, done)
+
+    def _put_names(self, names: Sequence[Found], known: KnownFile) -> None:
+        content = known.content
+        xattrs = known.xattrs if self.settings.xattrs else NO_XATTRS
+        items = [
+            Item(self.at + one.path, self._entry(one, xattrs, content), content.chunks)
+            for one in names
+        ]
+        if len(items) == 1:
+            self.draft.put(items[0])
+        else:
+            self.draft.put_linked(items)
+
+    def _stands(self, old: Item, found: Found, known: KnownFile) -> bool:
+        """Whether a name's entry is what it would be made: the common case, so no entry is made to see it."""
+        entry, status, owner = old.entry, found.status, self.owner
+        seconds, part_ns = divmod(status.st_mtime_ns, 10**9)
+        return (
+            entry.digest == known.content.digest
+            and entry.mode == status.st_mode
+            and entry.size == status.st_size
+            and entry.mtime_s == seconds
+            and entry.mtime_ns == (part_ns if self.settings.mtime_ns else None)
+            and entry.uid == (status.st_uid if owner is None else owner.uid)
+            and entry.gid == (status.st_gid if owner is None else owner.gid)
+            and entry.hardlink_group == 0
+            and entry.is_external == self.settings.external
+            and entry.compression is self.compression
+            and old.chunks == known.content.chunks
+            and entry.xattrs == (known.xattrs if self.settings.xattrs else NO_XATTRS)
+        )
+
+    def _is_stored(self, content: Content, old: Item | None) -> bool:
+        """Whether the store has what the index says; what the last revision refers to is there."""
+        if self.settings.external:
+            return True
+        if old is not None and (content.digest, content.chunks) == (old.entry.digest, old.chunks):
+            return True
+        whole = content.digest is None or self.store.has(
+            object_path(content.digest, ObjectKind.PLAIN)
+        )
+        return whole and all(
+            self.store.has(object_path(chunk.digest, ObjectKind.PARTIAL))
+            for chunk in content.chunks
+        )
+
+    def _count(self, content: Content, names: Sequence[Found]) -> None:
+        for _ in names:
+            self.progress.add_file(content)
+
+    # --- grafts
+
+    def _grafts(self, children: dict[bytes, Found]) -> dict[bytes, Graft]:
+        """The grafts of a directory by the names that they are for; their own files are not published."""
+        found: dict[bytes, Graft] = {}
+        for name in [name for name in children if name.startswith(GRAFT_PREFIX)]:
+            marker, target = children.pop(name), children.get(name[len(GRAFT_PREFIX) :])
+            where = os.fsdecode(marker.place)
+            if not marker.is_file or target is None or not target.is_file or target.status.st_size:
+                raise InvalidInputError(
+                    f"{where!r} is for no empty file beside it",
+                    advice="make both with: cvm repo graft",
+                )
+            data = read_small(marker, MAX_BYTES)
+            found[target.name] = parse_graft(data, where=where)
+        return found
+
+    def _put_grafted(self, found: Found, graft: Graft) -> None:
+        content = Content(graft.size, None if graft.chunks else graft.digest, graft.chunks)
+        entry = self._entry(found, NO_XATTRS, content)
+        entry.size = graft.size
+        entry.compression = graft.compression or self.compression
+        self.progress.add_file(NO_CONTENT)
+        self.draft.put(Item(self.at + found.path, entry, graft.chunks))
 
 
-def _is_stored(content: Content, store: ObjectStore) -> bool:
-    if content.digest is not None:
-        return store.has(object_path(content.digest, ObjectKind.PLAIN))
-    return all(store.has(object_path(c.digest, ObjectKind.PARTIAL)) for c in content.chunks)
+def read_tree_dirtab(tree: Path) -> Dirtab:
+    """The rules that a whole repository's source tree brings along."""
+    place = os.fsencode(tree) + DIRTAB_PATH
+    try:
+        found = Found(DIRTAB_PATH, place, os.lstat(place))
+    except OSError:
+        return Dirtab()
+    return parse_dirtab(read_small(found, DIRTAB_BYTES)) if found.is_file else Dirtab()
 
 
-def _linked(items: list[Item], groups: list[list[int]]) -> list[Item]:
-    """The items with the link counts of directories, and of files that are one file under several names."""
-    numbers = count(1)
-    for group in groups:
-        if len(group) > 1:
-            number = next(numbers)
-            for position in group:
-                entry = items[position].entry
-                linked = replace(entry, hardlink_group=number, link_count=len(group))
-                items[position] = replace(items[position], entry=linked)
-    counts = link_counts(items)
-    return [
-        replace(item, entry=replace(item.entry, link_count=counts[item.path]))
-        if item.entry.is_directory
-        else item
-        for item in items
-    ]
-
-
-def _name(found: Found, at: bytes) -> bytes:
-    return (found.path or at).rpartition(b"/")[2]
-
-
-def _check_apart(tree: Path, store: ObjectStore) -> None:
-    """Refuse a tree that holds the store: it would grow while it is read."""
-    folder = getattr(store, "folder", None)
-    if folder is None:
-        return
-    with suppress(OSError):
-        if Path(folder).resolve().is_relative_to(tree.resolve(strict=True)):
-            raise InvalidInputError(
-                f"the tree {tree} holds the repository's own storage {folder}",
-                advice="publish a folder beside it",
-            )
+def identities_apart(repository: Repository, store: ObjectStore) -> frozenset[tuple[int, int]]:
+    """Devices and inodes that no tree may hold: the store, which would grow while it is read, and secret keys."""
+    found = set()
+    places = [repository.keys.master, repository.keys.signing]
+    for place in (*places, *([Path(store.location)] if "://" not in store.location else [])):
+        with suppress(OSError):
+            status = place.stat()
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

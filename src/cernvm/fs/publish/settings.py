@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cernvm.core.errors import InvalidInputError
+from cernvm.core.config import build, plain
+from cernvm.core.errors import ConfigError, InvalidInputError
 from cernvm.fs.format.chunker import ChunkSizes
-from cernvm.fs.format.manifest import DEFAULT_TTL_S
 
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1}
 _WHOLE_BYTES = (1 << 32) - 1
 
 
@@ -15,9 +17,11 @@ _WHOLE_BYTES = (1 << 32) - 1
 class Settings:
     """What a repository's publisher has chosen; every field has the default of the format's usual writer.
 
-    Shape: `ttl_s`, `gc` and `volatile` are what the revision says to its readers; `chunk_*_bytes` where large files
-    are cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a catalog that is split by itself;
-    `limits` makes a publication fail where a catalog or a file grows past what readers are known to bear.
+    Shape: `ttl_s`, `gc` and `volatile` are what the revision says to its readers, None as the last one did;
+    `chunk_*_bytes` where large files are cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a
+    catalog that is split by itself; `limits` makes a publication fail where a catalog or a file grows past what
+    readers are known to bear; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage
+    that `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`.
     Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
     """
 
@@ -34,12 +38,17 @@ class Settings:
     fewest_entries: int = 1_000
     limits: bool = False
     automatic_tag: bool = True
-    ttl_s: int = DEFAULT_TTL_S
-    gc: bool = True
-    volatile: bool = False
+    auto_tag_days: float = 0.0
+    auto_gc: bool = False
+    auto_gc_lapse_days: float = 1.0
+    gc_keep_days: float = 3.0
+    gc_keep_revisions: int = 0
+    ttl_s: int | None = None
+    gc: bool | None = None
+    volatile: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.ttl_s < 1:
+        if self.ttl_s is not None and self.ttl_s < 1:
             raise InvalidInputError("ttl_s must be at least 1")
         if not 1 <= self.fewest_entries <= self.most_entries:
             raise InvalidInputError("fewest_entries must be between 1 and most_entries")
@@ -51,3 +60,32 @@ class Settings:
         if not self.chunking:
             return ChunkSizes(_WHOLE_BYTES, _WHOLE_BYTES, _WHOLE_BYTES)
         return ChunkSizes(self.chunk_least_bytes, self.chunk_mean_bytes, self.chunk_most_bytes)
+
+
+def with_settings(settings: Settings, chosen: Sequence[str]) -> Settings:
+    """The settings with others of the form `KEY=VALUE`; an empty value is the default.
+
+    Values are numbers, `true`, `false` or text; numbers may end in KiB, MiB or GiB.
+    Errors: `InvalidInputError` for a key or value that cannot be.
+    """
+    values = plain(settings)
+    for text in chosen:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInputError(f"{text!r} is no setting", advice="write KEY=VALUE")
+        values[key.strip()] = _parsed(value.strip())
+        if not value.strip():
+            del values[key.strip()]
+    try:
+        return build(values, Settings)
+    except ConfigError as exc:
+        raise InvalidInputError(str(exc), advice="look at: cvm repo settings NAME") from None
+
+
+def _parsed(text: str) -> bool | int | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for suffix, factor in _UNITS.items():
+        if text.endswith(suffix) and text.removesuffix(suffix).strip().isdecimal():
+            return int(text.removesuffix(suffix)) * factor
+    return text

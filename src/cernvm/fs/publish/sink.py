@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cernvm.core.errors import ExistsError
-from cernvm.fs.format.history import Tag, automatic_name, check_tag_name, with_revision
+from cernvm.fs.format.history import Tag, automatic_name, check_tag_name, with_revision, without_old
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written, read_manifest, write_revision
@@ -69,7 +69,9 @@ class StoreSink:
         automatic = [automatic_name(now)] if self._repository.settings.automatic_tag else []
         named = tuple([tag] if tag else automatic)
         new = replace(new, revision=manifest.revision)
-        return self._serve(manifest, with_revision(self._tags, new, named=named), named, base, now)
+        days = self._repository.settings.auto_tag_days
+        kept = without_old(self._tags, now=now, days=days) if days else self._tags
+        return self._serve(manifest, with_revision(kept, new, named=named), named, base, now)
 
     def _serve(
         self,
