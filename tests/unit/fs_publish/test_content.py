@@ -107,6 +107,19 @@ def test_results_come_in_the_order_of_adding_and_are_counted():
     assert progress.stored_bytes == sum(map(len, store.content.values()))
 
 
+def test_steps_are_taken_between_what_is_added_around_them(tmp_path):
+    seen = []
+    with open_writer(MemoryStore(), Recipe(sizes=SIZES)) as writer:
+        for number in range(500):
+            if number % 3:
+                writer.then(lambda n=number: seen.append(n))
+            else:
+                stream = io.BytesIO(b"%d" % number * (number * 5))
+                writer.add_stream(stream.read, lambda _status, _content, n=number: seen.append(n))
+
+    assert seen == list(range(500))
+
+
 def test_a_file_with_a_recipe_of_its_own_follows_it():
     store, found = MemoryStore(), []
     plain = Recipe(compression=Compression.NONE)

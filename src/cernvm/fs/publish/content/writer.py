@@ -31,6 +31,7 @@ _JOB_S = 900.0  # for 64 MB, whatever disk, store and machine
 Done = Callable[[os.stat_result, Content], None]
 StreamDone = Callable[[None, Content], None]
 _Collect = Callable[[Content], None]
+_NOTHING = Content(0, None)
 
 
 class _Part(NamedTuple):
@@ -78,7 +79,7 @@ class ContentWriter:
         self._progress = progress
         self._waiting: deque[tuple[int, Future[list[Row]] | None, Callable[[], None]]] = deque()
         self._waiting_bytes = 0
-        self._batch: list[tuple[Source, _Collect]] = []
+        self._batch: list[tuple[Source | None, _Collect]] = []
         self._batch_bytes = 0
         self._batch_held_bytes = 0
         self._batch_recipe = recipe
@@ -127,6 +128,12 @@ class ContentWriter:
             parts.append(self._hand_over_piece(Task.STORE_WHOLE, data, 0, len(data), chosen))
         self._join_later(parts, chosen, lambda content: done(None, content))
 
+    def then(self, step: Callable[[], None]) -> None:
+        """Call `step` when everything added before is stored and told, and before anything that is added later is."""
+        self._batch.append((None, lambda _content: step()))
+        if len(self._batch) >= _BATCH_SOURCES:
+            self._hand_over()
+
     def finish(self) -> None:
         """Wait until everything that was added is stored, and every `done` was called."""
         self._hand_over()
@@ -152,12 +159,17 @@ class ContentWriter:
             return
         self._batch, self._batch_bytes, self._batch_held_bytes = [], 0, 0
         recipe = self._batch_recipe
-        job = Job(Task.STORE, recipe, tuple(source for source, _ in batch))
-        future = self._crew.submit(job, size)
+        sources = tuple(source for source, _ in batch if source is not None)
+        future = self._crew.submit(Job(Task.STORE, recipe, sources), size) if sources else None
 
         def collect() -> None:
-            for (_, tell), row in zip(batch, _result(future), strict=True):
-                tell(self._counted(content_of(row, recipe.algorithm), row.objects))
+            rows = iter(_result(future) if future is not None else ())
+            for source, tell in batch:
+                if source is None:
+                    tell(_NOTHING)
+                else:
+                    row = next(rows)
+                    tell(self._counted(content_of(row, recipe.algorithm), row.objects))
 
         self._wait_for(held, future, collect)
 
