@@ -206,6 +206,15 @@ class Draft:
         known = catalog.loaded.get(path)
         return None if known is not None and known.is_touched else catalog.nested.get(path)
 
+    def renew(self) -> None:
+        """Have all catalogs written anew, those that did not change too."""
+        with _translated():
+            waiting = [self.root]
+            while waiting:
+                catalog = waiting.pop()
+                catalog.touch()
+                waiting += [self.shelf.nested(catalog, one) for one in catalog.nested.values()]
+
     def set_property(self, key: str, value: str | None) -> None:
         """Write a property of the root catalog, or take it away."""
         with _translated():

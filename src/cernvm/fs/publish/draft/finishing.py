@@ -165,10 +165,10 @@ class Finisher:
         """Write what a catalog says of itself and of those below it."""
         rows = self.shelf.rows(catalog)
         rows.set_nested(catalog.nested.values())
-        statistics = Statistics(
-            rows.counters(nested=len(catalog.nested)),
-            rows.statistics().subtree + catalog.gained,
-        )
+        subtree = rows.statistics().subtree + catalog.gained
+        if catalog.loaded.keys() == catalog.nested.keys():  # then even what was wrong becomes right
+            subtree = sum((one.counted for one in catalog.loaded.values()), Counters())
+        statistics = Statistics(rows.counters(nested=len(catalog.nested)), subtree)
         rows.set_statistics(statistics)
         if catalog.parent is not None:
             catalog.parent.gained += statistics.total - catalog.counted

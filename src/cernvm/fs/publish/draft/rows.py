@@ -204,10 +204,12 @@ class Rows:
 
     def set_statistics(self, statistics: Statistics) -> None:
         """Write the counters; those of other programs stay."""
+        rows = format_statistics(statistics)
+        # not by OR REPLACE: a table may have come without its primary key
         self.database.executemany(
-            "INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)",
-            format_statistics(statistics),
+            "DELETE FROM statistics WHERE counter = ?", [(name,) for name, _ in rows]
         )
+        self.database.executemany("INSERT INTO statistics (counter, value) VALUES (?, ?)", rows)
 
     def nested(self) -> list[NestedCatalog]:
         """The nested catalogs that the catalog refers to."""
@@ -250,10 +252,9 @@ class Rows:
 
     def set_property(self, key: str, value: bytes | str | None) -> None:
         """Write a property; None takes it away."""
-        if value is None:
-            self.database.execute("DELETE FROM properties WHERE key = ?", (key,))
-        else:
-            sql = "INSERT OR REPLACE INTO properties (key, value) VALUES (?, CAST(? AS TEXT))"
+        self.database.execute("DELETE FROM properties WHERE key = ?", (key,))
+        if value is not None:
+            sql = "INSERT INTO properties (key, value) VALUES (?, CAST(? AS TEXT))"
             self.database.execute(sql, (key, value))
 
 
