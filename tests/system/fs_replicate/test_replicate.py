@@ -142,18 +142,18 @@ def test_what_is_there_is_not_asked_for_after_an_interruption(upstream, copy):
     puts = 0
     put = store.put
 
-    def fill_after_60(path, data):
+    def fill_after_25(path, data):
         nonlocal puts
         puts += 1
-        if puts > 60:
+        if puts > 25:
             raise SpaceError("full")
         put(path, data)
 
-    store.put = fill_after_60
+    store.put = fill_after_25
     with pytest.raises(SpaceError):
         replicate(replica, store)
     kept = len(list(LocalStore(copy).paths("data/")))
-    assert kept >= 60
+    assert kept >= 25
     before = upstream.server.requests
     done, store = bring(replica)
     total = len([path for path in upstream.store.paths("data/") if path[-1] not in "KF"])

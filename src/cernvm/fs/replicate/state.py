@@ -7,7 +7,8 @@ Source: docs/formats/replica.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +74,18 @@ def write_state(
         "boot": boot_id() if trusts_presence else "",
     }
     write_document(store, STATE_PATH, document)
+
+
+@contextmanager
+def collecting(store: ObjectStore, *, now: Callable[[], datetime]) -> Iterator[None]:
+    """While objects of a replica are deleted, and after that was broken off, its catalogs vouch for nothing."""
+    document = read_document(store, STATE_PATH)
+    if document:
+        write_document(store, STATE_PATH, {**document, "working": True, "boot": ""})
+    yield
+    if document:
+        write_document(store, STATE_PATH, document)
+    note_status(store, {"last_gc": format_date(now())})
 
 
 def note_status(store: ObjectStore, values: Mapping[str, str]) -> None:
