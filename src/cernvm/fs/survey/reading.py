@@ -9,6 +9,7 @@ from cernvm.fs.format.compress import inflate
 from cernvm.fs.format.history import History, Tag
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import REFLOG_PATH, ObjectKind, object_path
+from cernvm.fs.format.profile import MAX_PROFILE_BYTES, Profile, parse_profile
 from cernvm.fs.format.reflog import Reference
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Catalog, parse_history, parse_reflog, unpack_catalog
@@ -36,7 +37,15 @@ def read_catalog(digest: Digest, store: ObjectStore) -> Catalog:
     return unpack_catalog(read_object(store, digest, ObjectKind.CATALOG))
 
 
-def read_object(store: ObjectStore, digest: Digest, kind: ObjectKind) -> bytes:
+def read_profile(store: ObjectStore, label: str, digest: Digest) -> Profile:
+    """A profile that a root catalog names; errors as `read_object`."""
+    content = read_object(store, digest, ObjectKind.PROFILE, limit_bytes=MAX_PROFILE_BYTES)
+    return parse_profile(content, label=label)
+
+
+def read_object(
+    store: ObjectStore, digest: Digest, kind: ObjectKind, *, limit_bytes: int = MAX_CATALOG_BYTES
+) -> bytes:
     """The content of a catalog, history or certificate object, which are always deflated.
 
     Errors: `NotFoundError`, `DigestMismatchError`, `ObjectFormatError`.
@@ -46,4 +55,4 @@ def read_object(store: ObjectStore, digest: Digest, kind: ObjectKind) -> bytes:
     got = digest.algorithm.digest(stored)
     if got != digest:
         raise DigestMismatchError(expected=str(digest), got=str(got), source=path)
-    return inflate(stored, limit_bytes=MAX_CATALOG_BYTES)
+    return inflate(stored, limit_bytes=limit_bytes)

@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cernvm.core.digest import DIGEST_BYTES, Algorithm, Digest
-from cernvm.core.errors import CatalogFormatError, FormatError
+from cernvm.core.errors import CatalogFormatError, FormatError, NotFoundError, TrustError
 from cernvm.fs.format import catalog as rows
-from cernvm.fs.format.compress import inflate
 from cernvm.fs.format.entry import NestedCatalog
-from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.pack import Pack
-from cernvm.fs.format.profile import MAX_PROFILE_BYTES, parse_profile
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import open_database, unpack_tables
 from cernvm.fs.survey.marks import key_suffix, object_key
-from cernvm.fs.survey.reading import read_object
+from cernvm.fs.survey.reading import read_object, read_profile
 
 MAX_QUERY_S = 600.0
 _STEPS_BETWEEN_CHECKS = 1_000_000
@@ -115,11 +113,7 @@ def _nested(
 
 def _packs_of(store: ObjectStore, label: str, digest: Digest) -> tuple[Pack, ...]:
     """The packs of a profile; none where it is lost or damaged, since then nobody can ask for them."""
-    path = object_path(digest, ObjectKind.PROFILE)
-    if not store.has(path):
-        return ()
     try:
-        content = inflate(store.get(path), limit_bytes=MAX_PROFILE_BYTES)
-        return parse_profile(content, label=label).packs
-    except FormatError:
+        return read_profile(store, label, digest).packs
+    except (NotFoundError, FormatError, TrustError):
         return ()
