@@ -21,6 +21,9 @@ WORDS: Words = {
     "Look": {
         "ls": ("cernvm.cli.repo.making:list_repositories", "List the repositories."),
         "info": ("cernvm.cli.repo.making:info", "Show a repository."),
+        "diff": ("cernvm.cli.repo.diffing:diff_", "Show what differs between two revisions."),
+        "catalogs": ("cernvm.cli.repo.catalogs:catalogs", "Show a revision's catalogs."),
+        "check": ("cernvm.cli.repo.checking:check_", "Tell what is wrong with a repository."),
         "tags": ("cernvm.cli.repo.tags:tags", "List a repository's tags."),
     },
     "Keep": {

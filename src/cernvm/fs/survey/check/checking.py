@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -63,7 +63,7 @@ def check(
     options: CheckOptions,
     summary: Summary,
     on_step: Callable[[str, int, int], None] | None = None,
-) -> Iterator[Finding]:
+) -> Generator[Finding, None, None]:
     """Everything that is wrong with a repository's store, told one by one.
 
     Errors: `NotFoundError` for a tag that there is not; those of the store where it fails.
