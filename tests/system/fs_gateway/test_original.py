@@ -10,6 +10,7 @@ import os
 import tarfile
 
 import pytest
+
 from system.original_server import OriginalServer
 
 NAME = "t.cernvm.test"

@@ -58,7 +58,7 @@ def gateway() -> None:
 )
 @click.option(
     "--lease-time",
-    type=click.IntRange(5, 7 * 86400),
+    type=click.IntRange(1, 7 * 86400),
     default=TTL_S,
     show_default=True,
     metavar="S",

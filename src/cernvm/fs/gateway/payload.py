@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cernvm.core.errors import DigestMismatchError, FormatError, InvalidInputError, UnavailableError
-from cernvm.fs.format.objects import object_path
+from cernvm.fs.format.compress import Compression, Inflater
+from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.gateway.object_pack import SentObject, header_digest, parse_pack_header
 from cernvm.fs.gateway.protocol import PayloadRequest
 from cernvm.fs.store.port import ObjectStore
@@ -22,6 +23,8 @@ MAX_OBJECT_BYTES = 1 << 30
 BUDGET_BYTES = 2 << 30
 _BUDGET_WAIT_S = 60.0
 _BLOCK_BYTES = 1 << 20
+_SMALL_CATALOG_BYTES = 4 << 20
+_MOST_RATIO = 50
 
 # At most so many bytes of the body; fewer only at its end.
 Read = Callable[[int], bytes]
@@ -119,6 +122,20 @@ def _verify(one: SentObject, data: bytes) -> None:
     got = one.digest.algorithm.digest(data)
     if got != one.digest:
         raise DigestMismatchError(expected=str(one.digest), got=str(got), source="a sent object")
+    if one.kind is ObjectKind.CATALOG:
+        _check_catalog(data)
+
+
+def _check_catalog(data: bytes) -> None:
+    """Refuse, by `ObjectFormatError`, what would be huge once inflated: catalogs are opened in memory.
+
+    Their digests do not compress, so none becomes ten times larger; a bomb becomes a thousand times.
+    """
+    limit_bytes = _SMALL_CATALOG_BYTES + _MOST_RATIO * len(data)
+    inflater = Inflater(Compression.ZLIB, limit_bytes=limit_bytes)
+    for _ in inflater.feed(data):
+        pass
+    inflater.finish()
 
 
 def _read_whole(read: Read, size_bytes: int) -> bytes:
