@@ -27,6 +27,8 @@ WORDS: Words = {
         "tags": ("cernvm.cli.repo.tags:tags", "List a repository's tags."),
     },
     "Keep": {
+        "tag": ("cernvm.cli.repo.tags:tag", "Name revisions."),
+        "rollback": ("cernvm.cli.repo.rolling_back:rollback", "Publish again what once was."),
         "gc": ("cernvm.cli.repo.collecting:gc", "Delete what no kept revision needs."),
         "resign": ("cernvm.cli.repo.signing:resign", "Sign a new whitelist."),
         "remove": ("cernvm.cli.repo.making:remove", "Delete a repository."),

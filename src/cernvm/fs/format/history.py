@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,6 +110,21 @@ def with_revision(tags: Iterable[Tag], new: Tag, *, named: Sequence[str]) -> tup
         kept[TRUNK_PREVIOUS] = _renamed(trunk, TRUNK_PREVIOUS, "default undo target")
     kept[TRUNK] = _renamed(new, TRUNK, "current HEAD")
     return tuple(kept.values())
+
+
+def used_branches(branches: Iterable[Branch], tags: Iterable[Tag]) -> tuple[Branch, ...]:
+    """The branches that have a tag; one that left an unused branch has left what that left."""
+    known = {branch.name: branch for branch in branches}
+    named = {tag.branch for tag in tags}
+
+    def parent_of(branch: Branch) -> str:
+        seen, parent = {branch.name}, branch.parent
+        while parent and parent not in named and parent in known and parent not in seen:
+            seen.add(parent)
+            parent = known[parent].parent
+        return parent if parent in named else ""
+
+    return tuple(replace(b, parent=parent_of(b)) for b in known.values() if b.name in named)
 
 
 def is_automatic(tag: Tag) -> bool:

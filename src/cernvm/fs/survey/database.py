@@ -123,12 +123,13 @@ def unpack_profiles(data: bytes) -> tuple[tuple[str, Digest], ...]:
 def pack_history(
     *, name: str, tags: Sequence[Tag], previous: Digest | None, branches: Sequence[Branch] = ()
 ) -> bytes:
-    """A history object, not yet compressed."""
+    """A history object, not yet compressed; branches without a tag are left out, as the format wants."""
+    used = history.used_branches(branches, tags)
     with _new(history.CREATE) as database:
         database.executemany(
             history.INSERT_PROPERTY, history.format_properties(name=name, previous=previous)
         )
-        database.executemany(history.INSERT_BRANCH, map(history.format_branch, branches))
+        database.executemany(history.INSERT_BRANCH, map(history.format_branch, used))
         database.executemany(history.INSERT_TAG, map(history.format_tag, tags))
         return _serialized(database)
 

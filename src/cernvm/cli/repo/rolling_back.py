@@ -1,0 +1,72 @@
+"""`cvm repo rollback`."""
+
+from __future__ import annotations
+
+import click
+
+from cernvm.cli.main import Edge
+from cernvm.cli.output import json_option
+from cernvm.cli.repo.diffing import shown_totals
+from cernvm.cli.repo.places import find_root, open_place, parse_paths
+from cernvm.cli.repo.shown import print_published, shown_progress
+from cernvm.core.errors import DeniedError
+from cernvm.fs.format.history import TRUNK_PREVIOUS
+from cernvm.fs.publish.rolling_back import Rollback, roll_back
+from cernvm.fs.survey.difference import Totals, diff
+
+
+@click.command(epilog="Example: cvm repo rollback sft.cernvm.test --to v1 --at /lib")
+@click.argument("name")
+@click.option(
+    "--to",
+    default=TRUNK_PREVIOUS,
+    show_default=True,
+    metavar="REVISION",
+    help="A tag, number or root hash.",
+)
+@click.option("--at", default="/", show_default=True, metavar="PATH", help="Only there and below.")
+@click.option("--drop-tags", is_flag=True, help="Forget the tags of all later revisions.")
+@click.option("--tag", default="", metavar="TAG", help="Name the new revision.")
+@click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
+@click.option("--dry-run", is_flag=True, help="Only count what would change.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a publication may still go on.",
+)
+@json_option
+@click.pass_obj
+def rollback(
+    edge: Edge,
+    *,
+    name: str,
+    to: str,
+    at: str,
+    drop_tags: bool,
+    tag: str,
+    message: str,
+    dry_run: bool,
+    wait: float,
+    as_json: bool,
+) -> None:
+    """Publish again what an older revision of repository NAME was.
+
+    It gets a new number, so that clients follow. What was before it stays trunk-previous: roll back once more to undo.
+    """
+    place = open_place(edge.home, name)
+    if place.repository is None:
+        raise DeniedError(f"{name} is not published from here", advice="roll it back where it is")
+    target, under = find_root(place, to), parse_paths([at])[0]
+    if dry_run:
+        totals = Totals()
+        for change in diff(place.manifest.root_catalog, target.root_catalog, place.store, under):
+            totals.add(change)
+        click.echo(shown_totals(totals))
+        return
+    wanted = Rollback(target, under, drop_tags, tag, message, wait)
+    with shown_progress() as progress:
+        published = roll_back(place.repository, place.store, wanted, progress=progress)
+    print_published(published, as_json=as_json)
