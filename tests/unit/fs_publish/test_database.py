@@ -14,21 +14,20 @@ from cernvm.fs.format.entry import Chunk, NestedCatalog
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.pack_table import PackedStretch
 from cernvm.fs.format.statistics import Statistics
-from cernvm.fs.survey.database import Catalog, Item, pack_catalog, unpack_catalog, unpack_history
-
-from .test_plan import items_of
+from cernvm.fs.survey.database import Catalog, pack_catalog, unpack_catalog, unpack_history
+from unit.fs_publish_draft.conftest import file_item, folder_item
 
 DIGEST = Algorithm.SHAKE128.digest(b"x")
 CATALOG = Catalog(
     Properties(SCHEMA_REVISION, 7, 1_700_000_000, DIGEST, b"/a", None),
-    tuple(Item(b"/a" + i.path, i.entry) for i in items_of({b"/b/\xe9\n", b"/c"}) if i.path),
+    (folder_item(b"/a/b"), file_item(b"/a/b/\xe9\n"), file_item(b"/a/c")),
     (NestedCatalog(b"/a/b/n\xff", DIGEST, 9),),
     Statistics(),
 )
 
 
 def with_root(catalog):
-    root = Item(b"/a", items_of({b"/a/x"})[1].entry)
+    root = folder_item(b"/a")
     return Catalog(catalog.properties, (root, *catalog.items), catalog.nested, catalog.statistics)
 
 
@@ -90,7 +89,7 @@ def test_chunks_keep_their_algorithm():
     last = catalog.items[-1]
     chunked = replace(
         last,
-        entry=replace(last.entry, size=3, flags=last.entry.flags | 64),
+        entry=replace(last.entry, size=3, flags=last.entry.flags | 64, digest=None),
         chunks=(Chunk(0, 1, DIGEST), Chunk(1, 2, DIGEST)),
     )
     catalog = replace(catalog, items=(*catalog.items[:-1], chunked))

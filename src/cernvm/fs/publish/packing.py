@@ -1,6 +1,6 @@
 """Small objects into packs, which are written once: equal lists of objects are equal packs.
 
-Flow: `Packer.stretches_of` for a catalog (`cutting` decides where packs end), `Packer.pack` for any list of objects.
+Flow: `Packer.stretches` for a catalog (`cutting` decides where packs end), `Packer.pack` for any list of objects.
 Source: docs/formats/packs.md.
 """
 
@@ -20,7 +20,6 @@ from cernvm.fs.format.pack import MAX_OBJECT_BYTES, Pack, PackedObject, format_p
 from cernvm.fs.format.pack_table import (
     PackedStretch,
     count_readable,
-    is_packed,
     packing_keys,
 )
 from cernvm.fs.publish.content import Progress
@@ -28,7 +27,6 @@ from cernvm.fs.publish.cutting import cut_stretches
 from cernvm.fs.publish.index import Index
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.database import Item
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +75,6 @@ class Packer:
                 found.append(PackedStretch(packed[0].path, packed[-1].path, pack))
         return tuple(found[: count_readable(found)])
 
-    def stretches_of(self, items: Iterable[Item]) -> tuple[PackedStretch, ...]:
-        """The packs of a catalog's items, in packing order."""
-        return self.stretches(SmallFile(i.path, _object(i)) for i in items if is_packed(i.entry))
-
     def pack(self, objects: Sequence[SmallObject]) -> Pack | None:
         """The pack of these objects, each once, in this order; None where none of them could be packed."""
         unique = list(dict.fromkeys(objects))
@@ -119,12 +113,6 @@ class Packer:
             return None
         row = PackedObject(one.digest, one.kind, one.compression, len(stored), one.content_bytes)
         return row, stored
-
-
-def _object(item: Item) -> SmallObject:
-    entry = item.entry
-    assert entry.digest is not None
-    return SmallObject(entry.digest, ObjectKind.PLAIN, entry.compression, entry.size)
 
 
 def _fingerprint(objects: Sequence[SmallObject]) -> bytes:

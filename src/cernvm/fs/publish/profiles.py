@@ -15,7 +15,7 @@ from cernvm.core.digest import Digest
 from cernvm.core.errors import FormatError, NotFoundError
 from cernvm.core.log import fields
 from cernvm.fs.format.compress import Compression, deflate, inflate
-from cernvm.fs.format.entry import EntryKind
+from cernvm.fs.format.entry import EntryKind, NestedCatalog
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.pack_table import SMALL_BYTES
@@ -33,16 +33,23 @@ from cernvm.fs.format.reads import FirstRead
 from cernvm.fs.publish.cutting import MOST_BYTES, OBJECT_BYTES
 from cernvm.fs.publish.packing import Packer, SmallObject
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.database import unpack_profiles
-from cernvm.fs.survey.finding import Found
+from cernvm.fs.survey.database import Item, unpack_profiles
 from cernvm.fs.survey.reading import read_object
 
 ACCESS_BYTES = 120  # of an access's line, besides its path
 PACK_LINES_BYTES = 1 << 20  # of all packs' lines together
 
-Find = Callable[[bytes], Found | None]
+Find = Callable[[bytes], "Found | None"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands at a path, and the nested catalogs on the way to it, the uppermost first."""
+
+    item: Item
+    catalogs: tuple[NestedCatalog, ...]
 
 
 @dataclass(frozen=True, slots=True)

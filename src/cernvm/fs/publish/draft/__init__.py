@@ -6,8 +6,10 @@ catalogs that changed, and no others. Catalogs (`catalogs`, opened by `loading`,
 rows between catalogs, `weighing` decides where a catalog is too heavy, `finishing` counts, packs and stores.
 """
 
-from cernvm.fs.publish.draft.drafting import Draft, open_draft
+from cernvm.fs.publish.draft.drafting import Draft
 from cernvm.fs.publish.draft.finishing import Finished
+from cernvm.fs.publish.draft.opening import open_draft
+from cernvm.fs.publish.draft.tree import Tree
 from cernvm.fs.publish.draft.weighing import CatalogLimits
 
-__all__ = ["CatalogLimits", "Draft", "Finished", "open_draft"]
+__all__ = ["CatalogLimits", "Draft", "Finished", "Tree", "open_draft"]

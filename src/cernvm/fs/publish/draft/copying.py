@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Protocol
 
 from cernvm.core.errors import NotFoundError
@@ -28,19 +29,15 @@ class Target(Protocol):
     def put(self, item: Item) -> None: ...
     def put_linked(self, items: list[Item]) -> None: ...
     def put_nested(self, nested: NestedCatalog) -> None: ...
+    def listing(self, path: bytes, *, with_hidden: bool = False) -> list[Item]: ...
     def remove(self, path: bytes) -> None: ...
-    def clear(self, path: bytes) -> None: ...
 
 
 def copy_tree(source: Source, path: bytes, target: Target, at: bytes) -> None:
-    """Have what stands at and below `path` stand at `at`, and nothing else."""
+    """Have what stands at and below `path` stand at `at`, and nothing else but what is hidden."""
     top = source.find(path)
     if top is None:
-        raise NotFoundError("path", path.decode("utf-8", "replace"))
-    if at:
-        target.remove(at)
-    else:
-        target.clear(at)
+        raise NotFoundError("path", path.decode("utf-8", "replace") or "/")
     waiting = [top]
     while waiting:
         item = waiting.pop()
@@ -48,9 +45,14 @@ def copy_tree(source: Source, path: bytes, target: Target, at: bytes) -> None:
         if nested is not None:
             target.put_nested(nested)
             continue
-        target.put(_moved(item, path, at))
+        moved = _moved(item, path, at)
+        target.put(moved)
         if item.entry.is_directory:
             files, linked, folders = _parted(source.listing(item.path))
+            names = {one.entry.name for one in (*files, *chain(*linked), *folders)}
+            for one in target.listing(moved.path):
+                if one.entry.name not in names:
+                    target.remove(one.path)
             for one in files:
                 target.put(_moved(one, path, at))
             for group in linked:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from cernvm.core.digest import Digest
 from cernvm.core.errors import (
-    CatalogFormatError,
-    CvmError,
     InvalidInputError,
-    NotFoundError,
-    SpaceError,
 )
-from cernvm.fs.format.catalog import CATALOG_MARKER, PathKey, format_entry, path_key
+from cernvm.fs.format.catalog import CATALOG_MARKER, format_entry, path_key
 from cernvm.fs.format.entry import DIRECTORY_SIZE_BYTES, Entry, EntryFlag, EntryKind, NestedCatalog
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.draft.catalogs import DraftCatalog, Shelf
 from cernvm.fs.publish.draft.copying import copy_tree
+from cernvm.fs.publish.draft.faults import meaning, translated
 from cernvm.fs.publish.draft.finishing import Finished, Finisher
 from cernvm.fs.publish.draft.rows import (
     COUNT_MASK,
@@ -38,30 +34,21 @@ from cernvm.fs.publish.draft.rows import (
     ROOT,
     Row,
     Rows,
-    item_of,
 )
 from cernvm.fs.publish.draft.splitting import Splitter
+from cernvm.fs.publish.draft.tree import Tree
 from cernvm.fs.publish.draft.weighing import CatalogLimits
-from cernvm.fs.publish.draft.workshop import open_workshop
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.profiles import Recording
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Item
-from cernvm.fs.survey.finding import Found
 
-_MAX_DEPTH = 256
-_MOST_FOLDERS = 4096
 _FIXED = int(EntryFlag.HIDDEN) | int(EntryFlag.BIND_MOUNTPOINT)
 
 
-class Draft:
-    """The next revision's tree while it is being made; `open_draft` makes one.
-
-    Shape: paths are absolute within the repository, empty for its root. Concurrency: one thread.
-    Errors: `NotFoundError` and `CatalogFormatError` where the store lost or damaged a catalog, `SpaceError`. After any
-    of these the draft is of no more use.
-    """
+class Draft(Tree):
+    """The next revision's tree while it is being made; `open_draft` makes one. After an error it is of no more use."""
 
     def __init__(
         self,
@@ -74,45 +61,20 @@ class Draft:
         now: datetime,
         progress: Progress,
     ) -> None:
+        super().__init__(shelf, root)
         self.repository = repository
         self._store = store
         self._algorithm = repository.algorithm
-        self.shelf = shelf
-        self.root = root
-        self.last = last
-        self.now = now
-        self.progress = progress
+        self._last = last
+        self._now = now
+        self._progress = progress
         self._splitter = Splitter(shelf)
-        self._folders: dict[bytes, tuple[DraftCatalog, PathKey]] = {}
         self.came: list[bytes] = []  # new directories, without those that came below the one before
 
     @property
     def is_changed(self) -> bool:
         """Whether a catalog would have to be written."""
         return self.root.is_touched
-
-    def find(self, path: bytes) -> Item | None:
-        """What stands at a path; None where there is nothing."""
-        with _translated():
-            found = self._row(path)
-            if found is None:
-                return None
-            rows, row = found
-            return item_of(path, row, rows.chunks(row))
-
-    def listing(self, path: bytes, *, with_hidden: bool = False) -> list[Item]:
-        """What stands in a directory, in the order of names; hidden ones only on demand.
-
-        Errors: `NotFoundError` where there is no such directory.
-        """
-        with _translated():
-            catalog, key = self._folder(path)
-            rows = self.shelf.rows(catalog)
-            return [
-                item_of(path + b"/" + row[NAME], row, rows.chunks(row))
-                for row in rows.children(key)
-                if with_hidden or not row[FLAGS] & EntryFlag.HIDDEN
-            ]
 
     def put(self, item: Item) -> None:
         """Have an item stand at its path, in a directory that is there; nothing happens where it already does.
@@ -122,10 +84,10 @@ class Draft:
         entry = item.entry
         if entry.hardlink_group or (entry.link_count != 1 and not entry.is_directory):
             entry = replace(entry, hardlink_group=0, link_count=1)
-        try:  # not by _translated: this is done for every path
+        try:  # not by translated: this is done for every path
             self._put(item.path, entry, item)
         except sqlite3.Error as error:
-            raise _meaning(error) from error
+            raise meaning(error) from error
 
     def put_linked(self, items: Sequence[Item]) -> None:
         """Have one file stand under several names of one directory."""
@@ -135,8 +97,8 @@ class Draft:
         if len(items) == 1:
             self.put(items[0])
             return
-        with _translated():
-            catalog, _ = self._folder(folders.pop())
+        with translated():
+            catalog, _ = self.folder(folders.pop())
             group = self._group_of(catalog, items)
             if group is None:
                 return
@@ -162,8 +124,8 @@ class Draft:
         """Have nothing stand at a path or below it."""
         if not path:
             raise InvalidInputError("the root cannot be removed")
-        with _translated():
-            found = self._row(path)
+        with translated():
+            found = self.row(path)
             if found is not None:
                 self._remove(path, found[1])
 
@@ -184,31 +146,16 @@ class Draft:
                 raise InvalidInputError(
                     "a folder cannot be copied into itself, or over what holds it"
                 )
-        with _translated():
-            copy_tree(self if root is None else self.beside(root), source, self, target)
+        copy_tree(self if root is None else self.beside(root), source, self, target)
 
-    def beside(self, root: Digest) -> Draft:
-        """The tree of another root catalog, to be read only; it goes with this draft."""
-        catalog = self.shelf.load(b"", root, None)
-        return Draft(
-            self.repository,
-            self._store,
-            self.shelf,
-            catalog,
-            last=None,
-            now=self.now,
-            progress=self.progress,
-        )
-
-    def stored_nested(self, path: bytes) -> NestedCatalog | None:
-        """The nested catalog that is mounted at a path, if it is in the store as it stands here."""
-        catalog = self._owner(path.rpartition(b"/")[0])
-        known = catalog.loaded.get(path)
-        return None if known is not None and known.is_touched else catalog.nested.get(path)
+    def beside(self, root: Digest) -> Tree:
+        """The tree of another root catalog; it goes with this draft."""
+        with translated():
+            return Tree(self.shelf, self.shelf.load(b"", root, None))
 
     def renew(self) -> None:
         """Have all catalogs written anew, those that did not change too."""
-        with _translated():
+        with translated():
             waiting = [self.root]
             while waiting:
                 catalog = waiting.pop()
@@ -217,7 +164,7 @@ class Draft:
 
     def set_property(self, key: str, value: str | None) -> None:
         """Write a property of the root catalog, or take it away."""
-        with _translated():
+        with translated():
             rows = self.shelf.rows(self.root)
             wanted = None if value is None else value.encode()
             if rows.property(key) != wanted:
@@ -226,11 +173,11 @@ class Draft:
 
     def put_nested(self, nested: NestedCatalog) -> None:
         """Have a nested catalog of the store, which was made for this path, stand there as it is."""
-        with _translated():
+        with translated():
             if self.stored_nested(nested.path) == nested:
                 return
             folder = nested.path.rpartition(b"/")[0]
-            catalog, _ = self._folder(folder)
+            catalog, _ = self.folder(folder)
             loaded = self.shelf.load(nested.path, nested.digest, catalog)
             root = self.shelf.rows(loaded).find(path_key(nested.path))
             assert root is not None
@@ -245,19 +192,7 @@ class Draft:
             catalog.nested[nested.path] = nested
             catalog.gained += total
             self._note(nested.path)
-            self._folders.clear()
-
-    def found(self, path: bytes) -> Found | None:
-        """What stands at a path, and the nested catalogs on the way to it, as they are in the store."""
-        item = self.find(path)
-        if item is None:
-            return None
-        chain = []
-        catalog = self._owner(path.rpartition(b"/")[0])
-        while catalog.parent is not None:
-            chain.append(catalog.parent.nested[catalog.prefix])
-            catalog = catalog.parent
-        return Found(item, tuple(reversed(chain)))
+            self.forget_folders()
 
     def finish(
         self,
@@ -272,67 +207,26 @@ class Draft:
             self.shelf,
             self._splitter,
             self.root,
-            self.last,
-            self.now,
-            self.progress,
+            self._last,
+            self._now,
+            self._progress,
             limits or CatalogLimits(),
             packer,
         )
-        with _translated():
-            self._folders.clear()
+        with translated():
+            self.forget_folders()
             return finisher.finish(recordings, self.found)
-
-    # --- where a path lies
-
-    def _row(self, path: bytes) -> tuple[Rows, Row] | None:
-        """The row of a path, in the catalog that lists its contents where it is a directory."""
-        catalog = self._owner(path)
-        rows = self.shelf.rows(catalog)
-        row = rows.find(path_key(path))
-        return None if row is None else (rows, row)
-
-    def _folder(self, path: bytes) -> tuple[DraftCatalog, PathKey]:
-        """The catalog that lists a directory's contents, and the directory's key."""
-        known = self._folders.get(path)
-        if known is not None:
-            return known
-        catalog, key = self._owner(path), path_key(path)
-        row = self.shelf.rows(catalog).find(key)
-        shown = path.decode("utf-8", "replace") or "/"
-        if row is None:
-            raise NotFoundError("directory", shown)
-        if not row[FLAGS] & DIRECTORY:
-            raise InvalidInputError(f"{shown} is no directory")
-        if len(self._folders) >= _MOST_FOLDERS:
-            self._folders.clear()
-        self._folders[path] = known = (catalog, key)
-        return known
-
-    def _owner(self, path: bytes) -> DraftCatalog:
-        """The deepest catalog on the way to a path, itself included."""
-        catalog = self.root
-        end = depth = 0
-        while catalog.nested and end < len(path):
-            slash = path.find(b"/", end + 1)
-            end = len(path) if slash < 0 else slash
-            nested = catalog.nested.get(path[:end])
-            if nested is not None:
-                depth += 1
-                if depth > _MAX_DEPTH:
-                    raise CatalogFormatError("catalogs are nested too deep", where=repr(path[:80]))
-                catalog = self.shelf.nested(catalog, nested)
-        return catalog
 
     # --- changes
 
     def _put(self, path: bytes, entry: Entry, item: Item) -> None:
         folder, _, name = path.rpartition(b"/")
-        if name != entry.name:
-            raise InvalidInputError(f"{path!r} is not called {entry.name!r}")
+        if name != entry.name or (path and not name) or (name and path[:1] != b"/"):
+            raise InvalidInputError(f"{path!r} is no path of {entry.name!r}")
         if not path:
             self._put_directory(path, format_entry(entry, path, algorithm=self._algorithm))
             return
-        catalog, parent = self._folder(folder)
+        catalog, parent = self.folder(folder)
         row = format_entry(entry, path, algorithm=self._algorithm, parent=parent)
         if row[FLAGS] & NESTED:
             row = (*row[:FLAGS], row[FLAGS] & ~NESTED, *row[NAME:])
@@ -364,7 +258,7 @@ class Draft:
 
     def _put_directory(self, path: bytes, row: Row) -> None:
         """Other attributes for a directory, whose children stay, in both catalogs that list it."""
-        catalog = self._owner(path)
+        catalog = self.owner(path)
         rows = self.shelf.rows(catalog)
         old = rows.find(path_key(path))
         if old is None or not row[FLAGS] & DIRECTORY:
@@ -397,10 +291,10 @@ class Draft:
 
     def _remove(self, path: bytes, row: Row) -> None:
         folder = path.rpartition(b"/")[0]
-        catalog, _ = self._folder(folder)
+        catalog, _ = self.folder(folder)
         catalog.touch()
         if row[FLAGS] & DIRECTORY:
-            self._folders.clear()
+            self.forget_folders()
             below = path + b"/"
             for name in [n for n in catalog.nested if n == path or n.startswith(below)]:
                 self._drop(catalog, name)
@@ -459,57 +353,7 @@ class Draft:
     def _split(self, catalog: DraftCatalog, folder: bytes) -> None:
         if catalog.prefix != folder:
             self._splitter.split(catalog, folder)
-            self._folders.clear()
-
-
-@contextmanager
-def open_draft(
-    repository: Repository,
-    store: ObjectStore,
-    base: Manifest | Digest,
-    *,
-    now: datetime,
-    last: Manifest | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Draft]:
-    """A draft that begins as the tree of `base`, a revision or a root catalog.
-
-    Shape: `last` is the revision that the new one will follow, `base` itself unless it is given.
-    """
-    with ExitStack() as stack:
-        drafts = repository.index.with_name(f"{repository.name}.drafts")
-        folder = stack.enter_context(open_workshop(drafts))
-        shelf = Shelf(store, folder)
-        stack.callback(shelf.close)
-        digest = base if isinstance(base, Digest) else base.root_catalog
-        followed = last if last is not None or isinstance(base, Digest) else base
-        with _translated():
-            root = shelf.load(b"", digest, None)
-        yield Draft(
-            repository,
-            store,
-            shelf,
-            root,
-            last=followed,
-            now=now,
-            progress=progress or Progress(),
-        )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _meaning(error) from error
-
-
-def _meaning(error: sqlite3.Error) -> CvmError:
-    if "full" in str(error):
-        return SpaceError(
-            f"a draft's catalog: {error}", advice="free some space in the home folder"
-        )
-    return CatalogFormatError(f"it cannot be edited: {error}", where="catalog")
+            self.forget_folders()
 
 
 def _directory(name: bytes, like: Entry) -> Entry:

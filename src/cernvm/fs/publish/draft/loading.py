@@ -5,10 +5,10 @@ Source: docs/formats/repository.md, "Catalogs".
 
 from __future__ import annotations
 
-import io
 import os
 import sqlite3
 from pathlib import Path
+from typing import BinaryIO
 
 from cernvm.core.digest import Digest
 from cernvm.core.errors import CatalogFormatError
@@ -115,6 +115,6 @@ def compact(path: Path) -> None:
         database.close()
 
 
-def _created(path: Path) -> io.FileIO:
+def _created(path: Path) -> BinaryIO:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return io.FileIO(os.open(path, flags, 0o600), "wb")
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
