@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -13,13 +13,21 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
-from cernvm.cli.repo.places import Place, Step, open_place, read_place_manifest, telling
+from cernvm.cli.repo.places import (
+    Place,
+    Step,
+    open_place,
+    read_parts,
+    read_place_manifest,
+    telling,
+)
 from cernvm.core.clock import SystemClock
 from cernvm.core.errors import InvalidInputError, TransactionOpenError
 from cernvm.core.home import Home
 from cernvm.core.units import format_bytes
 from cernvm.fs.gateway.service import leases_open_since
 from cernvm.fs.publish.collecting import collect_garbage
+from cernvm.fs.replicate.state import collecting
 from cernvm.fs.survey.collect import DEFAULT_KEEP_DAYS, LEFTOVER_DAYS, Collected, Keeping, collect
 
 
@@ -119,12 +127,21 @@ def _collect(
         raise InvalidInputError(
             f"{place.name} keeps all that was ever published", advice="collect it with --force"
         )
-    with place.store.exclusive(wait_s):
+    if read_parts(place.store):
+        raise InvalidInputError(
+            f"{place.name} is a replica of parts only",
+            advice="replicate all of it, or make the partial replica anew",
+        )
+    now = SystemClock().now
+    with (
+        place.store.exclusive(wait_s),
+        nullcontext() if dry_run else collecting(place.store, now=now),
+    ):
         return collect(
             place.store,
             read_place_manifest(place.store, place.name),  # it may have been replicated meanwhile
             keeping=keeping,
-            now=SystemClock().now(),
+            now=now(),
             sign=None,
             dry_run=dry_run,
             on_delete=on_delete,

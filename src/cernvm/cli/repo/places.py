@@ -18,6 +18,7 @@ from cernvm.fs.format.manifest import Manifest, parse_manifest
 from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.publish.repository import Repository, open_storage, read_repository
 from cernvm.fs.replicate.replica import is_replica, open_replica, read_public_keys, read_replica
+from cernvm.fs.replicate.state import read_state
 from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.reading import read_tags
@@ -103,6 +104,12 @@ def parse_paths(texts: Sequence[str]) -> list[bytes]:
 def shown_path(path: bytes) -> str:
     """A path as people read it; bytes that are no text become question marks."""
     return (path or b"/").decode("utf-8", "replace")
+
+
+def read_parts(store: ObjectStore) -> tuple[str, ...]:
+    """The paths of which a store is a replica; empty for one of all, and for what is no replica."""
+    state = read_state(store)
+    return () if state is None else state.paths
 
 
 @contextmanager

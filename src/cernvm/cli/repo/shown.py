@@ -21,6 +21,7 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.scan import Owner
+from cernvm.fs.survey.reading import read_tags
 
 
 def described(repository: Repository) -> dict[str, object]:
@@ -33,6 +34,8 @@ def described(repository: Repository) -> dict[str, object]:
         "revision": manifest.revision,
         "root_hash": str(manifest.root_catalog),
         "published_at": "" if published is None else f"{published:%Y-%m-%dT%H:%M:%SZ}",
+        "tags": [tag.name for tag in read_tags(manifest, store)],
+        "gc_enabled": manifest.garbage_collectable,
         "hash": repository.algorithm.value,
         "compression": repository.compression.name.lower(),
         "packs": repository.has_packs,
@@ -101,7 +104,8 @@ def print_fields(row: dict[str, object], *, as_json: bool) -> None:
         return
     width = max(len(key) for key in row)
     for key, value in row.items():
-        click.echo(f"{key.replace('_', ' ').ljust(width)}  {value}")
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(f"{key.replace('_', ' ').ljust(width)}  {shown}")
 
 
 def parse_owner(text: str) -> Owner | None:

@@ -104,7 +104,9 @@ def collect(
     result = Collected(dry_run)
     with Marks() as needed, Marks() as condemned:
         seen: set[Digest] = set()
-        kept = _mark_kept(store, manifest, listed, keeping, now, needed, seen, told)
+        kept = _mark_kept(
+            store, manifest, listed, keeping, now, needed, seen, told, is_replica=sign is None
+        )
         gone = [one for one in listed if not _is_kept(one, kept, manifest, keeping, now)]
         going = {one.digest for one in gone}
         needed.add(
@@ -164,6 +166,8 @@ def _mark_kept(
     needed: Marks,
     seen: set[Digest],
     told: Callable[[str, int, int], None],
+    *,
+    is_replica: bool,
 ) -> set[Digest]:
     """Mark all that the kept revisions need; gives their roots.
 
@@ -171,7 +175,7 @@ def _mark_kept(
     may have been lost by an interrupted collection; they need what is left of them.
     """
     firm = dict.fromkeys([manifest.root_catalog])
-    firm.update(dict.fromkeys(tag.root_catalog for tag in read_tags(manifest, store)))
+    firm.update(dict.fromkeys(_tagged(store, manifest, listed, is_partial=is_replica)))
     loose = dict.fromkeys(keeping.roots)
     loose.update(dict.fromkeys(_previous(store, manifest.root_catalog, keeping.revisions)))
     if keeping.days > 0:
@@ -199,6 +203,17 @@ def _mark_kept(
         if digest is not None:
             needed.add([object_key(digest, kind)])
     return {*firm, *loose}
+
+
+def _tagged(
+    store: ObjectStore, manifest: Manifest, listed: Sequence[Reference], *, is_partial: bool
+) -> Iterator[Digest]:
+    """The tagged revisions; a replica may never have had some of them."""
+    known = {one.digest for one in listed}
+    for tag in read_tags(manifest, store):
+        root = tag.root_catalog
+        if not is_partial or root in known or store.has(object_path(root, ObjectKind.CATALOG)):
+            yield root
 
 
 def _previous(store: ObjectStore, head: Digest, count: int) -> Iterator[Digest]:
