@@ -7,6 +7,7 @@ the section `[settings]` of `cernvm.fs.publish.settings`, which names what diffe
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -40,6 +41,11 @@ class Repository:
     has_packs: bool = True
     settings: Settings = field(default_factory=Settings)
     gateway: str = ""
+
+    @property
+    def drafts(self) -> Path:
+        """Where revisions are made before they are stored; what is there belongs to a publisher at work, or to none."""
+        return self.index.with_name(f"{self.name}.drafts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,7 @@ def forget_record(home: Home, repository: Repository) -> None:
     _record_path(home, repository.name).unlink(missing_ok=True)
     for suffix in ("", "-wal", "-shm", "-journal"):
         repository.index.with_name(repository.index.name + suffix).unlink(missing_ok=True)
+    shutil.rmtree(repository.drafts, ignore_errors=True)
 
 
 def _record_path(home: Home, name: str) -> Path:

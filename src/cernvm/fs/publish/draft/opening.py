@@ -32,9 +32,8 @@ def open_draft(
     Shape: `last` is the revision that the new one will follow, `base` itself unless it is given.
     """
     with ExitStack() as stack:
-        drafts = repository.index.with_name(f"{repository.name}.drafts")
         with translated():
-            folder = stack.enter_context(open_workshop(drafts))
+            folder = stack.enter_context(open_workshop(repository.drafts))
         shelf = Shelf(store, folder)
         stack.callback(shelf.close)
         digest = base if isinstance(base, Digest) else base.root_catalog
