@@ -35,6 +35,8 @@ WORDS: Words = {
     },
     "Replicate": {
         "replicate": ("cernvm.cli.repo.replicating:replicate_", "Copy a repository; copy what is new."),
+        "export": ("cernvm.cli.repo.exporting:export_", "Write a revision, or a difference, as a file."),
+        "import": ("cernvm.cli.repo.exporting:import_", "Take such a file into a replica."),
     },
     "Serve": {
         "serve": ("cernvm.cli.repo.serving:serve", "Export repositories over HTTP."),

@@ -11,24 +11,18 @@ from pathlib import Path
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
 from cernvm.core.digest import Digest
-from cernvm.core.errors import FormatError, HostError, NotFoundError
+from cernvm.core.errors import FormatError, HostError, InvalidInputError, NotFoundError
 from cernvm.core.log import fields
-from cernvm.fs.format.catalog import MAX_CATALOG_BYTES, SELECT_PROPERTIES, parse_properties
+from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.compress import inflate
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.letter import parse_letter
 from cernvm.fs.format.manifest import Manifest, parse_manifest
-from cernvm.fs.format.objects import (
-    MANIFEST_PATH,
-    REFLOG_PATH,
-    WHITELIST_PATH,
-    ObjectKind,
-    alternative_path,
-    object_path,
-)
+from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.replicate.crew import DEFAULT_THREADS, Crew
 from cernvm.fs.replicate.replica import Replica, read_public_keys
+from cernvm.fs.replicate.revealing import objects_beside, reveal
 from cernvm.fs.replicate.state import (
     IS_SNAPSHOTTING_PATH,
     LAST_SNAPSHOT_PATH,
@@ -40,8 +34,8 @@ from cernvm.fs.replicate.state import (
 from cernvm.fs.replicate.upstream import Judge, Offer, read_offer
 from cernvm.fs.replicate.walk import Tally, Walk
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.database import extend_reflog, open_database, unpack_history
-from cernvm.fs.survey.reading import read_object
+from cernvm.fs.survey.database import unpack_history
+from cernvm.fs.survey.references import read_properties
 from cernvm.net import Fetcher, NetSettings, open_fetcher
 
 ROOT_DOCUMENTS_S = 60.0
@@ -88,6 +82,10 @@ def replicate(
     upstream that is not to be believed, `HostError` and `DeadlineError` for one that is not there, those of the store.
     After each of them the revision before is served.
     """
+    if not replica.urls:
+        raise InvalidInputError(
+            f"{replica.name} has no upstream", advice="cvm repo import brings it, or name its URL"
+        )
     used = clock or SystemClock()
     keys = read_public_keys(replica.public_keys)
     own = fetcher or open_fetcher(_settings(replica, threads), replica.name)
@@ -112,14 +110,6 @@ def read_replicated(store: ObjectStore, name: str) -> Manifest | None:
     if manifest.name != name:
         raise FormatError(f"it is of {manifest.name[:255]!r}, not {name!r}", where="manifest")
     return manifest
-
-
-def read_previous(root: Digest, store: ObjectStore) -> Digest | None:
-    """The root catalog of the revision before, as a root catalog of the store names it."""
-    data = read_object(store, root, ObjectKind.CATALOG)
-    with open_database(data, f"catalog {root}") as database:
-        found = database.execute(SELECT_PROPERTIES).fetchall()
-        return parse_properties(found, may_be_legacy=True).previous
 
 
 class _Replication:
@@ -212,14 +202,14 @@ class _Replication:
     ) -> list[Digest]:
         """The revisions before the newest one, as far back as they are wanted and the upstream has them."""
         found: list[Digest] = []
-        digest = read_previous(manifest.root_catalog, self._store)
+        digest = read_properties(self._store, manifest.root_catalog).previous
         while digest is not None and self._replica.scope.history not in (0, len(found)):
             if digest in found or not walk.bring(
                 digest, manifest.root_catalog_size_bytes, may_miss=True
             ):
                 break
             found.append(digest)
-            digest = read_previous(digest, self._store)
+            digest = read_properties(self._store, digest).previous
         return [one for one in found if one not in brought]
 
     def _tags(self, walk: Walk, manifest: Manifest) -> tuple[Tag, ...]:
@@ -230,31 +220,13 @@ class _Replication:
 
     def _publish(self, walk: Walk, offer: Offer, brought: Sequence[Digest]) -> None:
         """Put what hangs on the manifest beside its catalog, and the manifest last."""
-        manifest, store = offer.manifest, self._store
-        references = [(digest, ReferenceKind.ROOT_CATALOG) for digest in brought]
-        assert manifest.certificate is not None, "the offer was verified by it"
-        walk.put(manifest.certificate, ObjectKind.CERTIFICATE, offer.certificate_bytes)
-        references.append((manifest.certificate, ReferenceKind.CERTIFICATE))
-        for digest, kind in (
-            (manifest.history, ReferenceKind.HISTORY),
-            (manifest.metainfo, ReferenceKind.METAINFO),
-        ):
-            if digest is not None:
+        for digest, kind in objects_beside(offer.manifest):
+            if kind is ReferenceKind.CERTIFICATE:
+                stored = offer.certificate_bytes
+            else:
                 stored = walk.fetch(digest, kind.object_kind, _MAX_SMALL_BYTES)
-                walk.put(digest, kind.object_kind, stored)
-                references.append((digest, kind))
-        if manifest.alternative_paths:
-            _put_alternatives(store, manifest, offer.certificate_bytes)
-        try:
-            reflog = store.get(REFLOG_PATH)
-        except NotFoundError:
-            reflog = None
-        extended = extend_reflog(
-            reflog, name=self._replica.name, references=references, now=self._clock.now()
-        )
-        store.replace(REFLOG_PATH, extended)
-        store.replace(WHITELIST_PATH, offer.whitelist_bytes)
-        store.replace(MANIFEST_PATH, offer.manifest_bytes)
+            walk.put(digest, kind.object_kind, stored)
+        reveal(self._store, offer, roots=brought, now=self._clock.now())
 
     def _finished(self, offer: Offer, tally: Tally, revisions: int, *, is_new: bool) -> Replicated:
         """Note that the replica was up to date at this moment; a whitelist is renewed more often than a manifest."""
@@ -290,15 +262,6 @@ def _settings(replica: Replica, threads: int) -> NetSettings:
         follow_redirects=True,
         max_background=max(1, threads),
     )
-
-
-def _put_alternatives(store: ObjectStore, manifest: Manifest, certificate_bytes: bytes) -> None:
-    """Root catalog and certificate once more, for readers whose servers protect `data/`."""
-    assert manifest.certificate is not None
-    catalog = store.get(object_path(manifest.root_catalog, ObjectKind.CATALOG))
-    store.put(alternative_path(manifest.root_catalog, ObjectKind.CATALOG), catalog)
-    certificate = alternative_path(manifest.certificate, ObjectKind.CERTIFICATE)
-    store.put(certificate, certificate_bytes)
 
 
 def _differs(store: ObjectStore, path: str, data: bytes) -> bool:
