@@ -56,7 +56,7 @@ def diff_(
         if as_json and not only_totals:
             click.echo(json.dumps(change_row(change), ensure_ascii=False))
         elif not only_totals:
-            click.echo(_line(change))
+            click.echo(shown_line(change))
     if as_json:
         click.echo(json.dumps({"totals": totals_row(totals)}))
     else:
@@ -88,7 +88,8 @@ def shown_totals(totals: Totals) -> str:
     )
 
 
-def _line(change: Change) -> str:
+def shown_line(change: Change) -> str:
+    """A change as people read it."""
     size = f"{change.size_bytes:+d}" if change.size_bytes else ""
     item = change.after or change.before
     slash = "/" if item is not None and item.entry.is_directory and change.path else ""

@@ -10,11 +10,13 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.rehearsing import ShownRehearsal
 from cernvm.cli.repo.shown import (
     parse_owner,
     print_published,
     shown_progress,
 )
+from cernvm.core.errors import InvalidInputError
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import (
     open_storage,
@@ -51,6 +53,7 @@ from cernvm.fs.publish.settings import with_settings
     metavar="SECONDS",
     help="How long another publisher may still be at work.",
 )
+@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
 @click.option(
     "--thorough", is_flag=True, help="Read all files, store what was lost, write all catalogs."
 )
@@ -68,17 +71,21 @@ def publish(
     packs: bool | None,
     chosen: Sequence[str],
     wait: float,
+    dry_run: bool,
     thorough: bool,
     as_json: bool,
 ) -> None:
     """Publish folder TREE in a new signed revision of repository NAME; without TREE, the open transaction."""
     repository = read_repository(edge.home, name)
-    if packs is not None and packs != repository.has_packs:
+    if tree is None and dry_run:
+        raise InvalidInputError("a dry run needs a folder", advice=f"look: cvm repo edit {name}")
+    if packs is not None and packs != repository.has_packs and not dry_run:
         repository = dataclasses.replace(repository, has_packs=packs)
         write_record(edge.home, repository)
     repository = dataclasses.replace(
         repository, settings=with_settings(repository.settings, chosen)
     )
+    rehearsal = ShownRehearsal(as_json)
     options = Options(
         at=at,
         tag=tag,
@@ -86,6 +93,7 @@ def publish(
         owner=parse_owner(owner),
         is_thorough=thorough,
         wait_s=wait,
+        rehearse=rehearsal.tell if dry_run else None,
     )
     if tree is None:
         from cernvm.cli.repo.editing import publish_open  # noqa: PLC0415  # not for a tree
@@ -101,4 +109,7 @@ def publish(
         published = publish_tree(
             repository, store, tree, options=options, sink=sink, progress=progress
         )
-    print_published(published, as_json=as_json)
+    if dry_run:
+        rehearsal.finish(published)
+    else:
+        print_published(published, as_json=as_json)

@@ -75,7 +75,7 @@ class Index:
             return None
         try:
             digest = parse_digest(row[4]) if row[4] else None
-            chunks = tuple(Chunk(o, s, parse_digest(d)) for o, s, d in json.loads(row[5] or "[]"))
+            chunks = _chunks(row[5]) if row[5] else ()
             xattrs = NO_XATTRS if row[6] is None else parse_xattrs(row[6])
         except (FormatError, ValueError, TypeError):
             return None
@@ -215,6 +215,10 @@ def _prepare(database: sqlite3.Connection, recipe: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _chunks(text: str) -> tuple[Chunk, ...]:
+    return tuple(Chunk(offset, size, parse_digest(one)) for offset, size, one in json.loads(text))
 
 
 def _signed(number: int) -> int:

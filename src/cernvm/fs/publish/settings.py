@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cernvm.core.config import build, plain
 from cernvm.core.errors import ConfigError, InvalidInputError
 from cernvm.fs.format.chunker import ChunkSizes
+from cernvm.fs.format.deflater import find_deflater
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1}
 _WHOLE_BYTES = (1 << 32) - 1
@@ -17,16 +18,18 @@ _WHOLE_BYTES = (1 << 32) - 1
 class Settings:
     """What a repository's publisher has chosen; every field has the default of the format's usual writer.
 
-    Shape: `ttl_s`, `gc` and `volatile` are what the revision says to its readers, None as the last one did;
-    `chunk_*_bytes` where large files are cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a
-    catalog that is split by itself; `limits` makes a publication fail where a catalog or a file grows past what
-    readers are known to bear; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage
-    that `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`.
+    Shape: `deflate` names the library that makes zlib streams, and its level; `chunk_*_bytes` where large files are
+    cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a catalog that is split by itself; `limits`
+    makes a publication fail where a catalog or a file grows past what readers are known to bear; a hook may take
+    `hook_deadline_s`; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage that
+    `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`; `ttl_s`, `gc` and
+    `volatile` are what the revision says to its readers, None as the last one did.
     Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
     """
 
     xattrs: bool = True
     mtime_ns: bool = True
+    deflate: str = "auto"
     chunking: bool = True
     chunk_least_bytes: int = 4 << 20
     chunk_mean_bytes: int = 8 << 20
@@ -38,6 +41,7 @@ class Settings:
     fewest_entries: int = 1_000
     limits: bool = False
     automatic_tag: bool = True
+    hook_deadline_s: float = 300.0
     auto_tag_days: float = 0.0
     auto_gc: bool = False
     auto_gc_lapse_days: float = 1.0
@@ -52,6 +56,7 @@ class Settings:
             raise InvalidInputError("ttl_s must be at least 1")
         if not 1 <= self.fewest_entries <= self.most_entries:
             raise InvalidInputError("fewest_entries must be between 1 and most_entries")
+        find_deflater(self.deflate)
         ChunkSizes(self.chunk_least_bytes, self.chunk_mean_bytes, self.chunk_most_bytes)
 
     @property
