@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _ASIDE = "publish a folder beside it"
 _PATH_BYTES = 4000  # the kernel takes a path of 4096
 # what belongs to the machine that publishes, not to the release
-_LEFT_OUT = (b"trusted.", b"security.selinux", b"security.ima", b"security.evm", b"system.")
+LEFT_OUT = (b"trusted.", b"security.selinux", b"security.ima", b"security.evm", b"system.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ def _xattrs(way: bytes, place: bytes) -> Mapping[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for name in names:
         key = os.fsencode(name)
-        if key.startswith(_LEFT_OUT):
+        if key.startswith(LEFT_OUT):
             continue
         value = os.getxattr(way, name, follow_symlinks=False)
         if xattrs.fits(key, value) and len(found) < xattrs.MAX_BYTES:
