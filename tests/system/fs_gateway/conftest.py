@@ -20,7 +20,6 @@ from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import known_repositories, new_repository, open_storage
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.serving import RepositoryServer
-from cernvm.fs.survey.difference import diff
 from cernvm.fs.survey.opened import Revision
 
 NAME = "t.cernvm.test"
@@ -73,12 +72,13 @@ class Site:
         key = self.gateway.keys.add(LeasePath(NAME, path), is_admin=admin)
         return GatewayClient(self.url, key.secret), key
 
-    def publisher(self, home, path=b""):
+    def publisher(self, home, path=b"", objects=""):
         """Another machine, in a home of its own, with a key for a path."""
         _, key = self.key(path)
         repository = join_repository(
             home, NAME, gateway=self.url, public=self.public,
             key_file=self.gateway.keys.file(key.id), public_key=self.repository.keys.public,
+            objects=objects,
         )  # fmt: skip
         return Publisher(repository)
 
@@ -142,8 +142,8 @@ def publishers(site, tmp_path):
     """As many publishers as are asked for, each in a home of its own."""
     made = []
 
-    def make(path=b""):
-        made.append(site.publisher(Home(tmp_path / f"publisher{len(made)}"), path))
+    def make(path=b"", **how):
+        made.append(site.publisher(Home(tmp_path / f"publisher{len(made)}"), path, **how))
         return made[-1]
 
     return make
@@ -163,6 +163,3 @@ def grow(tmp_path):
         return folder
 
     return make
-
-
-__all__ = ["diff"]

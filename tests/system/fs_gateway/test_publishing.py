@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from cernvm.core.errors import DeniedError, TransactionOpenError
+from cernvm.fs.gateway import service
 from cernvm.fs.survey.reading import read_tags
 
 
@@ -124,3 +125,37 @@ def test_nested_catalogs_links_and_kinds_survive_the_merge(site, publishers, gro
     assert files[b"/one/two/link"] == b"script"
     assert files[b"/one/two/odd \xff\n"] == b"odd"
     assert site.manifest.revision == 2
+
+
+@pytest.fixture
+def received(monkeypatch):
+    """What the gateway receives, payload by payload."""
+    made = []
+    receive = service.receive_payload
+
+    def count(*words, **named):
+        made.append(receive(*words, **named))
+        return made[-1]
+
+    monkeypatch.setattr(service, "receive_payload", count)
+    return made
+
+
+def test_who_may_write_to_the_store_sends_no_objects_through_the_gateway(
+    site, publishers, grow, received
+):
+    publisher = publishers(objects=site.repository.storage)
+    publisher.publish(grow(a=b"a", big=bytes(9 << 20)), "/one")
+
+    assert not received
+    assert site.files()[b"/one/big"] == bytes(9 << 20)
+
+
+def test_what_is_there_is_not_sent_again(publishers, grow, received):
+    tree = grow(**{f"f{number}": b"%d" % number for number in range(50)})
+    publishers().publish(tree, "/one")
+    first = sum(one.objects for one in received)
+    publishers().publish(tree, "/two")
+
+    assert first > 50
+    assert sum(one.objects for one in received) < first + 5

@@ -24,6 +24,7 @@ from cernvm.fs.gateway.server import DEFAULT_PORT, GatewayServer
 from cernvm.fs.gateway.service import TTL_S, book_path, key_folder, open_gateway
 from cernvm.fs.publish.publishing import parse_path
 from cernvm.fs.publish.repository import read_repository
+from cernvm.fs.store.opening import location_of
 
 _HERE = "cernvm.cli.repo.gateway"
 WORDS: Words = {
@@ -200,14 +201,37 @@ def cancel(edge: Edge, *, path: str, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="By which the repository is trusted.",
 )
+@click.option(
+    "--store", default="", metavar="PLACE", help="Its storage, to put objects there from here."
+)
+@click.option(
+    "--store-config",
+    type=click.Path(path_type=Path),
+    help="Private file with what the storage wants besides.",
+)
 @json_option
 @click.pass_obj
 def join(
-    edge: Edge, *, name: str, url: str, public: str, key: Path, public_key: Path, as_json: bool
+    edge: Edge,
+    *,
+    name: str,
+    url: str,
+    public: str,
+    key: Path,
+    public_key: Path,
+    store: str,
+    store_config: Path | None,
+    as_json: bool,
 ) -> None:
     """Publish repository NAME from here, through its gateway; its other keys stay where they are."""
     joined = join_repository(
-        edge.home, name, gateway=url, public=public, key_file=key, public_key=public_key
+        edge.home,
+        name,
+        gateway=url,
+        public=public,
+        key_file=key,
+        public_key=public_key,
+        objects=location_of(store, config=store_config, name=name) if store else "",
     )
     row: dict[str, object] = {
         "name": name,

@@ -8,9 +8,11 @@ from pathlib import Path
 from cernvm.core.errors import (
     ExistsError,
     InvalidInputError,
+    NotFoundError,
     PrerequisiteError,
 )
 from cernvm.core.home import Home, ensure_folder, write_atomically, write_private
+from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.gateway.access import read_key_file
 from cernvm.fs.gateway.client import GatewayClient, check_url
 from cernvm.fs.gateway.lease import LeasePath
@@ -29,25 +31,41 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.sink import RevisionSink
+from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import ObjectStore
 
 
 def join_repository(
-    home: Home, name: str, *, gateway: str, public: str, key_file: Path, public_key: Path
+    home: Home,
+    name: str,
+    *,
+    gateway: str,
+    public: str,
+    key_file: Path,
+    public_key: Path,
+    objects: str = "",
 ) -> Repository:
     """Make a repository known that is kept elsewhere, with copies of the two keys; it must be served, and verify.
 
-    Errors: `ExistsError` for a known name, `TrustError` for a repository of another public key.
+    Shape: `objects` is the location of its store, if this machine may write there.
+    Errors: `ExistsError` for a known name, `TrustError` for a repository of another public key, `NotFoundError` where
+    the store holds another repository than the one that is served.
     """
     if any(known.name == name for known in known_repositories(home)):
         raise ExistsError("repository", name, advice="it is published from here already")
     secret = read_key_file(key_file)
     repository = replace(
-        new_repository(home, name, storage=public.rstrip("/")), gateway=check_url(gateway)
+        new_repository(home, name, storage=public.rstrip("/")),
+        gateway=check_url(gateway),
+        objects=objects,
     )
     ensure_folder(repository.keys.folder, mode=0o700)
     write_atomically(repository.keys.public, read_key(public_key))
     manifest = read_manifest(repository, open_storage(repository))
+    if objects and not open_store(objects).has(
+        object_path(manifest.root_catalog, ObjectKind.CATALOG)
+    ):
+        raise NotFoundError("revision of the repository in the store", objects)
     write_private(_key_file(repository), format_key_file(secret))
     settings = replace(repository.settings, ttl_s=manifest.ttl_s, gc=manifest.garbage_collectable)
     joined = replace(repository, algorithm=manifest.root_catalog.algorithm, settings=settings)
@@ -80,7 +98,8 @@ def open_publication(
             advice="ask the repository's keeper for it",
         )
     path = LeasePath(repository.name, parse_path(at))
-    store = RemoteStore(client, open_storage(repository), path)
+    direct = open_store(repository.objects) if repository.objects else None
+    store = RemoteStore(client, open_storage(repository), path, direct=direct)
     # the gateway packs: it has all objects beside it
     return replace(repository, has_packs=False), store, GatewaySink(repository, store)
 

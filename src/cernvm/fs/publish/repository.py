@@ -29,7 +29,8 @@ class Repository:
     Shape: `storage` is the location of its store: the folder that a web server exports as `/cvmfs/NAME`, or what else
     `open_store` takes; `index` the publisher's memory of files that it has stored, which may be deleted at any time;
     `has_packs` whether it is published with packs; `gateway` the address through which this machine publishes what is
-    kept elsewhere, empty for what it publishes by itself.
+    kept elsewhere, empty for what it publishes by itself; `objects` the location of the store there, where this machine
+    may put objects into it, else empty.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Repository:
     has_packs: bool = True
     settings: Settings = field(default_factory=Settings)
     gateway: str = ""
+    objects: str = ""
 
     @property
     def drafts(self) -> Path:
@@ -56,6 +58,7 @@ class _Record:
     compression: str
     packs: bool = True
     gateway: str = ""
+    objects: str = ""
     settings: Settings = field(default_factory=Settings)
 
 
@@ -92,6 +95,7 @@ def read_repository(home: Home, name: str) -> Repository:
         index=_index_path(home, name),
         has_packs=record.packs,
         gateway=record.gateway,
+        objects=record.objects,
         settings=record.settings,
     )
 
@@ -134,6 +138,8 @@ def write_record(home: Home, repository: Repository) -> None:
     text += f"packs = {json.dumps(repository.has_packs)}\n"
     if repository.gateway:
         text += f"gateway = {json.dumps(repository.gateway)}\n"
+    if repository.objects:
+        text += f"objects = {json.dumps(repository.objects)}\n"
     chosen = {
         one.name: value
         for one in fields(Settings)
