@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Protocol
 
 from cernvm.core.errors import NotFoundError
-from cernvm.fs.format.entry import NestedCatalog
+from cernvm.fs.format.entry import EntryFlag, NestedCatalog
 from cernvm.fs.survey.database import Item
 
 
@@ -66,6 +66,8 @@ def _parted(items: Iterable[Item]) -> tuple[list[Item], list[list[Item]], list[I
     folders: list[Item] = []
     groups: dict[int, list[Item]] = {}
     for item in items:
+        if item.entry.flags & EntryFlag.BIND_MOUNTPOINT:
+            continue  # it is the tree of another revision, and belongs to its place
         if item.entry.is_directory:
             folders.append(item)
         elif item.entry.hardlink_group:

@@ -194,6 +194,19 @@ class Draft(Tree):
             self._note(nested.path)
             self.forget_folders()
 
+    def put_bind(self, item: Item, bound: NestedCatalog) -> None:
+        """Have a directory show the tree of a root catalog, which need not be of this path."""
+        flags = item.entry.flags | EntryFlag.BIND_MOUNTPOINT
+        with translated():
+            if item.path != bound.path:
+                raise InvalidInputError("a directory is bound to its own path")
+            catalog, _ = self.folder(item.path.rpartition(b"/")[0])
+            if bound in self.shelf.rows(catalog).binds():
+                return
+            self.put(replace(item, entry=replace(item.entry, flags=flags)))
+            catalog.touch()
+            self.shelf.rows(catalog).set_bind(bound)
+
     def finish(
         self,
         limits: CatalogLimits | None = None,
@@ -299,6 +312,7 @@ class Draft(Tree):
             for name in [n for n in catalog.nested if n == path or n.startswith(below)]:
                 self._drop(catalog, name)
             rows = self.shelf.rows(catalog)
+            rows.delete_binds(path)
             rows.delete_below(row[KEY])
             rows.delete(row)
             self._count_link(catalog, folder, -1)

@@ -19,14 +19,14 @@ from cernvm.fs.format.catalog import (
     format_entry,
     path_key,
 )
-from cernvm.fs.format.compress import deflate_content
-from cernvm.fs.format.entry import Entry, EntryFlag, NestedCatalog
+from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.statistics import Counters, Statistics
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.draft.catalogs import DraftCatalog, Shelf
 from cernvm.fs.publish.draft.loading import compact
+from cernvm.fs.publish.draft.markers import marker_entry
 from cernvm.fs.publish.draft.rows import MODE, Rows
 from cernvm.fs.publish.draft.splitting import Splitter
 from cernvm.fs.publish.draft.weighing import CatalogLimits, heavy_folders
@@ -136,28 +136,10 @@ class Finisher:
         for name in (AUTOCATALOG_MARKER, CATALOG_MARKER):
             path = catalog.prefix + b"/" + name
             if rows.find(path_key(path)) is None:
-                entry = self._marker(name, mtime_s=root[8], mtime_ns=root[9])
+                entry = marker_entry(
+                    self.repository, self.store, name, mtime_s=root[8], mtime_ns=root[9]
+                )
                 rows.insert(format_entry(entry, path, algorithm=self.repository.algorithm))
-
-    def _marker(self, name: bytes, *, mtime_s: int, mtime_ns: int | None) -> Entry:
-        compression = self.repository.compression
-        stored = deflate_content(b"", compression)
-        digest = self.repository.algorithm.digest(stored)
-        path = object_path(digest, ObjectKind.PLAIN)
-        if not self.store.has(path):
-            self.store.put(path, stored)
-        return Entry(
-            name=name,
-            mode=stat.S_IFREG | 0o644,
-            size=0,
-            mtime_s=mtime_s,
-            mtime_ns=mtime_ns,
-            uid=0,
-            gid=0,
-            flags=EntryFlag.FILE,
-            digest=digest,
-            compression=compression,
-        )
 
     # --- what each one says
 

@@ -242,6 +242,24 @@ class Rows:
                 pack_table.INSERT_PROFILE, [(label, str(digest)) for label, digest in profiles]
             )
 
+    def binds(self) -> list[NestedCatalog]:
+        """The root catalogs that the catalog binds to paths."""
+        found = self.database.execute("SELECT path, sha1, ifnull(size, 0) FROM bind_mountpoints")
+        return [catalog.parse_nested(row) for row in found]
+
+    def set_bind(self, bound: NestedCatalog) -> None:
+        """Bind a root catalog to a path."""
+        sql = "INSERT OR REPLACE INTO bind_mountpoints (path, sha1, size) VALUES (CAST(? AS TEXT), ?, ?)"
+        self.database.execute(sql, catalog.format_nested(bound))
+
+    def delete_binds(self, path: bytes) -> None:
+        """Bind nothing to a path and to those below it."""
+        self.database.execute(
+            "DELETE FROM bind_mountpoints WHERE path = CAST(? AS TEXT)"
+            " OR (path > CAST(? AS TEXT) AND path < CAST(? AS TEXT))",
+            (path, path + b"/", path + b"0"),
+        )
+
     def property(self, key: str) -> bytes | None:
         """The value of a property."""
         found = self.database.execute(

@@ -68,6 +68,13 @@ class Tree:
             catalog = catalog.parent
         return Found(item, tuple(reversed(chain)))
 
+    def binds(self, path: bytes) -> list[NestedCatalog]:
+        """The root catalogs that are shown by directories in a directory."""
+        with translated():
+            catalog, _ = self.folder(path)
+            bound = self.shelf.rows(catalog).binds()
+            return [one for one in bound if one.path.rpartition(b"/")[0] == path]
+
     # --- where a path lies
 
     def row(self, path: bytes) -> tuple[Rows, Row] | None:
