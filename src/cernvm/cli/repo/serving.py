@@ -12,6 +12,7 @@ from cernvm.fs.publish.repository import (
     known_repositories,
 )
 from cernvm.fs.publish.serving import RepositoryServer
+from cernvm.fs.replicate.replica import known_replicas
 
 DEFAULT_PORT = 8000
 
@@ -27,10 +28,11 @@ DEFAULT_PORT = 8000
 )
 @click.pass_obj
 def serve(edge: Edge, *, address: str, port: int) -> None:
-    """Export the known repositories under /cvmfs/NAME/ over HTTP."""
+    """Export the known repositories and replicas under /cvmfs/NAME/ over HTTP."""
 
     def storages() -> dict[str, str]:
-        return {repository.name: repository.storage for repository in known_repositories(edge.home)}
+        known = (*known_replicas(edge.home), *known_repositories(edge.home))
+        return {one.name: one.storage for one in known}
 
     with RepositoryServer(address, port, storages) as server:
         place = f"{address}:{server.port}"

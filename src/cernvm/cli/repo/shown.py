@@ -21,6 +21,8 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.scan import Owner
+from cernvm.fs.replicate.replica import Replica, open_replica
+from cernvm.fs.replicate.replicating import read_replicated
 from cernvm.fs.survey.reading import read_tags
 
 
@@ -31,6 +33,7 @@ def described(repository: Repository) -> dict[str, object]:
     published = manifest.published_at
     return {
         "name": repository.name,
+        "kind": "repository",
         "revision": manifest.revision,
         "root_hash": str(manifest.root_catalog),
         "published_at": "" if published is None else f"{published:%Y-%m-%dT%H:%M:%SZ}",
@@ -41,6 +44,30 @@ def described(repository: Repository) -> dict[str, object]:
         "packs": repository.has_packs,
         "storage": repository.storage,
         "public_key": str(repository.keys.public),
+    }
+
+
+def described_replica(replica: Replica) -> dict[str, object]:
+    """A replica as `ls` and `info` show it; nothing of its revision before the first was copied."""
+    store = open_replica(replica)
+    manifest = read_replicated(store, replica.name)
+    row: dict[str, object] = {"name": replica.name, "kind": "replica"}
+    if manifest is not None:
+        published = manifest.published_at
+        row |= {
+            "revision": manifest.revision,
+            "root_hash": str(manifest.root_catalog),
+            "published_at": "" if published is None else f"{published:%Y-%m-%dT%H:%M:%SZ}",
+            "tags": [tag.name for tag in read_tags(manifest, store)],
+            "gc_enabled": manifest.garbage_collectable,
+            "hash": manifest.root_catalog.algorithm.value,
+        }
+    return row | {
+        "packs": replica.scope.has_packs,
+        "paths": list(replica.scope.paths),
+        "urls": list(replica.urls),
+        "storage": replica.storage,
+        "public_key": ", ".join(map(str, replica.public_keys)),
     }
 
 

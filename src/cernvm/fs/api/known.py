@@ -22,7 +22,8 @@ def known_names(home: Home, *, environment: Mapping[str, str]) -> tuple[str, ...
     """Repositories made here, configured, mounted, or read before, by name. Errors: `ConfigError`."""
     from cernvm.fs.parameters import configured_names  # noqa: PLC0415  # for this question only
 
-    made = {path.stem for path in home.repositories.glob("*.toml")}
+    folders = (home.repositories, home.replicas)
+    made = {path.stem for folder in folders for path in folder.glob("*.toml")}
     mounted = {record.repository for record in recorded_mounts(home.run)}
     noted = {path.name.removeprefix(_BREADCRUMB) for path in home.cache.glob(f"{_BREADCRUMB}*")}
     read = {name for name in noted if not name.startswith("pin-")}

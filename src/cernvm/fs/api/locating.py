@@ -137,7 +137,7 @@ def _replaced(settings: Any, **fields: Any) -> Any:
 
 
 def _is_made_here(home: Home, name: str) -> bool:
-    return (home.repositories / f"{name}.toml").exists()
+    return any((f / f"{name}.toml").exists() for f in (home.repositories, home.replicas))
 
 
 def _server_here(home: Home, name: str) -> str:
@@ -155,7 +155,10 @@ def _server_here(home: Home, name: str) -> str:
 
 def _keys_here(home: Home, name: str) -> tuple[Path, ...]:
     from cernvm.fs.publish.repository import read_repository  # noqa: PLC0415  # not for a plain client
+    from cernvm.fs.replicate.replica import is_replica, read_replica  # noqa: PLC0415  # as above
 
+    if is_replica(home, name):
+        return read_replica(home, name).public_keys
     try:
         return (read_repository(home, name).keys.public,)
     except NotFoundError:

@@ -7,16 +7,18 @@ Shape: `$CVM_HOME/replicas/NAME.toml` with the keys `urls`, `public_keys`, `stor
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from cernvm.core.config import read_toml
 from cernvm.core.errors import ExistsError, NotFoundError
 from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
+from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.replicate.scope import Scope
 from cernvm.fs.store.opening import open_store
-from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,16 @@ def forget_replica(home: Home, replica: Replica) -> None:
     _record_path(home, replica.name).unlink(missing_ok=True)
 
 
+def remove_replica(home: Home, replica: Replica) -> None:
+    """Delete what was copied, the manifest first, since a half-deleted replica must not be served; then the record."""
+    store = open_replica(replica)
+    with store.exclusive():
+        store.delete(MANIFEST_PATH)
+        for some in _batches(store.paths(), DELETED_AT_ONCE):
+            store.delete(*some)
+    forget_replica(home, replica)
+
+
 def open_replica(replica: Replica) -> ObjectStore:
     """The store in which the replica lies."""
     return open_store(replica.storage)
@@ -122,3 +134,9 @@ def read_public_keys(keys: Sequence[Path]) -> list[bytes]:
 
 def _record_path(home: Home, name: str) -> Path:
     return home.replicas / f"{name}.toml"
+
+
+def _batches(paths: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
+    left = iter(paths)
+    while some := tuple(islice(left, size)):
+        yield some
