@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import stat
 import time
 from datetime import UTC, datetime
@@ -14,14 +15,34 @@ from cernvm.core.digest import Algorithm
 from cernvm.core.errors import DeniedError, ExistsError, InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.publish.grafting import graft_of
 from cernvm.fs.publish.grafts import Graft, format_graft
 from cernvm.fs.publish.hooks import hooks_folder
 from cernvm.fs.publish.publishing import Options, publish_changes, publish_tree
+from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.publish.settings import Settings, with_settings
 from cernvm.fs.survey.difference import ChangeKind
 from cernvm.fs.survey.reading import read_catalog, read_tags
 
 from .conftest import check_equal, read_back
+
+CHUNKS = {"chunk_least_bytes": 4096, "chunk_mean_bytes": 8192, "chunk_most_bytes": 16384}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A little of everything, quick to publish."""
+    root = tmp_path / "tree"
+    (root / "sub" / "deeper").mkdir(parents=True)
+    (root / "folder").mkdir()
+    (root / "hello.txt").write_bytes(b"hello\n" * 1000)
+    (root / "large").write_bytes(os.urandom(100_000))
+    (root / "folder" / "link").symlink_to("../hello.txt")
+    for folder in (root / "sub", root / "sub" / "deeper"):
+        (folder / ".cvmfscatalog").write_bytes(b"")
+        (folder / "last").write_bytes(b"last")
+    os.setxattr(root / "hello.txt", "user.note", b"\x00binary\xff")
+    return root
 
 
 def with_(repository, **settings):
@@ -136,7 +157,7 @@ def test_files_and_catalogs_of_other_attributes_by_settings(repository, store, t
 
 
 def test_chunked_files_are_also_stored_whole_where_that_is_wanted(repository, store, tree):
-    publish_tree(with_(repository, legacy_bulk_hash=True), store, tree)
+    publish_tree(with_(repository, legacy_bulk_hash=True, **CHUNKS), store, tree)
 
     large = entries(repository, store)[b"/large"]
     assert large.is_chunked
@@ -144,7 +165,7 @@ def test_chunked_files_are_also_stored_whole_where_that_is_wanted(repository, st
 
 
 def test_external_files_have_names_and_no_objects(repository, store, tree):
-    publish_tree(with_(repository, external=True), store, tree)
+    publish_tree(with_(repository, external=True, **CHUNKS), store, tree)
 
     _, manifest = read_back_external(repository, store)
     items = {item.path: item for item in read_catalog(manifest.root_catalog, store).items}
@@ -157,7 +178,7 @@ def test_external_files_have_names_and_no_objects(repository, store, tree):
     assert large.entry.is_chunked
     assert len(large.chunks) > 1
     assert not [path for path in store.paths("data/") if path[-1] not in "CXH"]
-    assert not publish_tree(with_(repository, external=True), store, tree).is_new
+    assert not publish_tree(with_(repository, external=True, **CHUNKS), store, tree).is_new
 
 
 def read_back_external(repository, store):
@@ -196,9 +217,7 @@ def test_a_directory_that_comes_by_another_way_is_marked_too(repository, store, 
     (tree / ".cvmfsdirtab").write_bytes(DIRTAB)
     publish_tree(repository, store, tree)
 
-    publish_changes(
-        repository, store, lambda draft, _: draft.copy(b"/folder with space", b"/sub/copy")
-    )
+    publish_changes(repository, store, lambda draft, _: draft.copy(b"/folder", b"/sub/copy"))
 
     assert b"/sub/copy/.cvmfscatalog" in entries(repository, store)
 
@@ -329,3 +348,35 @@ def test_settings_that_cannot_be_are_refused(text):
 def test_settings_are_read_as_people_write_them():
     chosen = with_settings(Settings(xattrs=False), ["chunk_most_bytes=32MiB", "gc=true", "xattrs="])
     assert (chosen.chunk_most_bytes, chosen.gc, chosen.xattrs) == (32 << 20, True, True)
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_a_graft_names_the_objects_that_publishing_would_store(
+    home, repository, store, tree, compression
+):
+    repository = dataclasses.replace(with_(repository, **CHUNKS), compression=compression)
+    made = graft_of(repository, tree / "large", compression)
+
+    publish_tree(repository, store, tree)
+
+    _, manifest = read_back_external(repository, store)
+    items = {item.path: item for item in read_catalog(manifest.root_catalog, store).items}
+    assert items[b"/large"].chunks == made.chunks != ()
+    assert made.size == 100_000
+    small = graft_of(repository, tree / "hello.txt", compression)
+    assert (small.digest, small.chunks) == (items[b"/hello.txt"].entry.digest, ())
+
+
+def test_settings_are_kept_for_the_next_publication(cvm, home, tree):
+    cvm("repo", "create", "s.cernvm.test")
+    cvm("repo", "settings", "s.cernvm.test", "ttl_s=900", "xattrs=false")
+    assert json.loads(cvm("repo", "settings", "s.cernvm.test", "--json").stdout)["ttl_s"] == 900
+    cvm("repo", "publish", "s.cernvm.test", tree, "--set", "ttl_s=60")
+    repository = read_repository(home, "s.cernvm.test")
+    store = open_storage(repository)
+    assert read_back(repository, store)[1].ttl_s == 60
+    assert not entries(repository, store)[b"/hello.txt"].xattrs
+    shown = cvm("repo", "publish", "s.cernvm.test", tree, "--dry-run").stdout
+    assert "nothing was done" in shown
+    cvm("repo", "publish", "s.cernvm.test", tree)
+    assert read_back(repository, store)[1].ttl_s == 900

@@ -16,6 +16,7 @@ WORDS: Words = {
         "transaction": ("cernvm.cli.repo.editing:transaction", "Change it by several commands."),
         "abort": ("cernvm.cli.repo.editing:abort", "Drop what a transaction has changed."),
         "copy": ("cernvm.cli.repo.editing:copy", "Copy a folder inside a repository."),
+        "graft": ("cernvm.cli.repo.grafting:graft", "Publish a file without its data."),
         "profile": ("cernvm.cli.repo.profile:profile", "Record what programs read first."),
     },
     "Look": {
@@ -27,6 +28,8 @@ WORDS: Words = {
         "tags": ("cernvm.cli.repo.tags:tags", "List a repository's tags."),
     },
     "Keep": {
+        "settings": ("cernvm.cli.repo.settling:settings", "Choose how a repository is published."),
+        "hooks": ("cernvm.cli.repo.settling:hooks", "List what runs around a publication."),
         "tag": ("cernvm.cli.repo.tags:tag", "Name revisions."),
         "rollback": ("cernvm.cli.repo.rolling_back:rollback", "Publish again what once was."),
         "gc": ("cernvm.cli.repo.collecting:gc", "Delete what no kept revision needs."),
