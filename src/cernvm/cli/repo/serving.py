@@ -31,8 +31,8 @@ def serve(edge: Edge, *, address: str, port: int) -> None:
     """Export the known repositories and replicas under /cvmfs/NAME/ over HTTP."""
 
     def storages() -> dict[str, str]:
-        known = (*known_replicas(edge.home), *known_repositories(edge.home))
-        return {one.name: one.storage for one in known}
+        copied = {replica.name: replica.storage for replica in known_replicas(edge.home)}
+        return copied | {made.name: made.storage for made in known_repositories(edge.home)}
 
     with RepositoryServer(address, port, storages) as server:
         place = f"{address}:{server.port}"
