@@ -31,6 +31,7 @@ from cernvm.fs.publish.revision import Written
 from cernvm.fs.publish.scan import Owner
 from cernvm.fs.publish.settings import Settings
 from cernvm.fs.publish.sink import RevisionSink, Served, StoreSink
+from cernvm.fs.publish.snapshots import keep_snapshots
 from cernvm.fs.publish.transaction import check_no_transaction
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.difference import Change as Difference
@@ -222,12 +223,15 @@ class Flow:
             _set_properties(draft, repository.settings)
             if options.is_thorough:
                 draft.renew()
-            if not (
+            is_new = (
                 draft.is_changed
                 or following != last
                 or recordings != before
                 or options.base not in (None, last.root_catalog)
-            ):
+            )
+            shown = repository.settings.virtual_snapshots
+            keep_snapshots(draft, store, last, shown, is_new=is_new, now=self._now)
+            if not (is_new or draft.is_changed):
                 return None
             packer = None
             if options.rehearse is None:  # packs are made of what is stored

@@ -22,7 +22,8 @@ class Settings:
     cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a catalog that is split by itself; `limits`
     makes a publication fail where a catalog or a file grows past what readers are known to bear; a hook may take
     `hook_deadline_s`; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage that
-    `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`; `ttl_s`, `gc` and
+    `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`; with `virtual_snapshots`
+    the hidden folder `/.cvmfs/snapshots` shows the revisions of all tags; `ttl_s`, `gc` and
     `volatile` are what the revision says to its readers, None as the last one did.
     Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
     """
@@ -47,6 +48,7 @@ class Settings:
     auto_gc_lapse_days: float = 1.0
     gc_keep_days: float = 3.0
     gc_keep_revisions: int = 0
+    virtual_snapshots: bool | None = None
     ttl_s: int | None = None
     gc: bool | None = None
     volatile: bool | None = None

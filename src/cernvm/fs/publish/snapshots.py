@@ -20,14 +20,37 @@ from cernvm.fs.format.entry import (
     NestedCatalog,
 )
 from cernvm.fs.format.history import TRUNK, TRUNK_PREVIOUS, Tag
+from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.draft.markers import marker_entry
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Item
+from cernvm.fs.survey.reading import read_tags
 
 FOLDER = b"/.cvmfs"
 SNAPSHOTS = FOLDER + b"/snapshots"
+
+
+def keep_snapshots(
+    draft: Draft,
+    store: ObjectStore,
+    last: Manifest,
+    are_shown: bool | None,
+    *,
+    is_new: bool,
+    now: datetime,
+) -> None:
+    """Have the draft show the tags that the last revision knows, or none, if `are_shown` says so.
+
+    Shape: `is_new` where there will be a revision in any case; another tag alone is no reason for one.
+    """
+    if are_shown is None:
+        return
+    if not are_shown:
+        hide_snapshots(draft)
+    elif is_new or draft.find(SNAPSHOTS) is None:
+        show_snapshots(draft, store, read_tags(last, store), now=now)
 
 
 def show_snapshots(draft: Draft, store: ObjectStore, tags: Sequence[Tag], *, now: datetime) -> None:

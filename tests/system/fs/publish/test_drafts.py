@@ -2,6 +2,7 @@
 
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.publishing import Options, publish_changes
+from cernvm.fs.publish.settings import Settings
 from unit.fs_publish_draft.conftest import file_item, folder_item, link_item
 
 FOLDERS = (b"a", b"b", b"c", b"d")
@@ -67,3 +68,16 @@ def plain_file(path, content):
     item = file_item(path, content)
     item.entry.compression = 1
     return item
+
+
+def test_the_original_shows_the_snapshots_of_older_tags(share):
+    shared = share(settings=Settings(virtual_snapshots=True))
+    shared.publish(tag="v1")
+    (shared.tree / "script").write_text("changed")
+    shared.publish(tag="v2")
+
+    assert shared.check() == ""
+    assert shared.mounted(lambda point: (point / ".cvmfs/snapshots/v1/script").read_text()) == (
+        "#!/bin/sh\necho ran\n"
+    )
+    assert shared.mounted(lambda point: (point / "script").read_text()) == "changed"
