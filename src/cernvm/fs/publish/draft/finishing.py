@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 from cernvm.fs.format import pack_table
 from cernvm.fs.format.catalog import (
@@ -19,6 +21,7 @@ from cernvm.fs.format.catalog import (
     format_entry,
     path_key,
 )
+from cernvm.fs.format.deflater import find_deflater
 from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import ObjectKind, object_path
@@ -36,6 +39,7 @@ from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written
 from cernvm.fs.store.port import ObjectStore
 
+_WHOLE_BYTES = 32 << 20  # a larger file is not read as a whole
 _PIECE_BYTES = 1 << 20
 _LEVEL = 6
 
@@ -196,15 +200,12 @@ class Finisher:
     def _store(self, catalog: DraftCatalog) -> Written:
         """In the pool: put one catalog, whose file nobody has open."""
         compact(catalog.path)
-        deflater = zlib.compressobj(_LEVEL)
-        pieces = []
-        size_bytes = 0
-        with catalog.path.open("rb", buffering=0) as file:
-            while piece := file.read(_PIECE_BYTES):
-                size_bytes += len(piece)
-                pieces.append(deflater.compress(piece))
-        pieces.append(deflater.flush())
-        deflated = b"".join(pieces)
+        size_bytes = catalog.path.stat().st_size
+        if size_bytes <= _WHOLE_BYTES:
+            deflater = find_deflater(self.repository.settings.deflate)
+            deflated = deflater.deflate(catalog.path.read_bytes())
+        else:
+            deflated = _deflated_in_pieces(catalog.path)
         digest = self.repository.algorithm.digest(deflated)
         self.store.put(object_path(digest, ObjectKind.CATALOG), deflated)
         return Written(digest, size_bytes, len(deflated))
@@ -215,6 +216,13 @@ class Finisher:
         catalog.parent.nested[catalog.prefix] = nested
         catalog.digest, catalog.is_touched = written.digest, False
         self.progress.add_object(written.stored_bytes)
+
+
+def _deflated_in_pieces(path: Path) -> bytes:
+    deflater = zlib.compressobj(_LEVEL)
+    with path.open("rb", buffering=0) as file:
+        pieces = [deflater.compress(piece) for piece in iter(partial(file.read, _PIECE_BYTES), b"")]
+    return b"".join((*pieces, deflater.flush()))
 
 
 def _touched(root: DraftCatalog) -> Iterator[DraftCatalog]:
