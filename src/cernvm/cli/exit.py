@@ -26,6 +26,7 @@ EXIT_CODES: dict[type[errors.CvmError], int] = {
     errors.TransactionOpenError: 40,
     errors.LeaseLostError: 41,
     errors.AddressInUseError: 42,
+    errors.ChangedError: 43,
     errors.LetterFormatError: 50,
     errors.CatalogFormatError: 51,
     errors.ObjectFormatError: 52,

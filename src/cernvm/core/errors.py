@@ -23,6 +23,7 @@
     ├── ConflictError        somebody was faster
     │   ├── TransactionOpenError   another publisher is at work
     │   ├── LeaseLostError         the lease went to somebody else
+    │   ├── ChangedError           it was written to while it was read
     │   └── AddressInUseError      another program has that port
     └── FormatError          it cannot be parsed
         ├── LetterFormatError      manifest or whitelist
@@ -167,6 +168,10 @@ class TransactionOpenError(ConflictError):
 
 class LeaseLostError(ConflictError):
     """The lease under which this work was done has passed to somebody else."""
+
+
+class ChangedError(ConflictError):
+    """What was being read was written to meanwhile; trying again when it is quiet may well succeed."""
 
 
 class AddressInUseError(ConflictError):

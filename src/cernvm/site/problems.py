@@ -38,6 +38,7 @@ CODES: dict[type[errors.CvmError], tuple[str, int]] = {
     errors.BusError: ("Unavailable", 503),
     errors.TransactionOpenError: ("IncorrectInstanceState", 400),
     errors.LeaseLostError: ("IncorrectInstanceState", 400),
+    errors.ChangedError: ("IncorrectInstanceState", 400),
     errors.AddressInUseError: ("InternalFailure", 500),
     errors.LetterFormatError: ("InternalFailure", 500),
     errors.CatalogFormatError: ("InternalFailure", 500),

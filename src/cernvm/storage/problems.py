@@ -25,6 +25,7 @@ STATUSES: dict[type[errors.CvmError], int] = {
     errors.BusError: 503,
     errors.TransactionOpenError: 409,
     errors.LeaseLostError: 409,
+    errors.ChangedError: 409,
     errors.AddressInUseError: 500,
     errors.LetterFormatError: 500,
     errors.CatalogFormatError: 500,

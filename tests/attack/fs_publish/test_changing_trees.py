@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from cernvm.core.errors import InvalidInputError
+from cernvm.core.errors import ChangedError
 from cernvm.fs.publish.source import walk
 
 
@@ -30,7 +30,7 @@ def test_a_folder_swapped_for_a_link_leads_nowhere(tree, seen, swapped):
     folder.symlink_to(tree.parent / "secret" / swapped.partition("/")[2])
 
     found = []
-    with suppress(InvalidInputError):  # where it is noticed before anything else is
+    with suppress(ChangedError):  # where it is noticed before anything else is
         found.extend(one.path for one in paths)
     assert b"/a/b/key" not in found
 
@@ -43,5 +43,5 @@ def test_a_folder_swapped_for_another_is_noticed(tree):
     shutil.rmtree(tree / "a")
     (tree.parent / "secret").rename(tree / "a")
 
-    with pytest.raises(InvalidInputError, match="changed"):
+    with pytest.raises(ChangedError, match="changed"):
         list(paths)

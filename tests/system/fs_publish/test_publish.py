@@ -12,6 +12,7 @@ import pytest
 from cernvm.core.clock import FakeClock
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import (
+    ChangedError,
     ExistsError,
     HostError,
     InvalidInputError,
@@ -343,7 +344,7 @@ def test_a_file_that_changes_between_walk_and_reading_ends_it(repository, store,
 
     recipe = Recipe(repository.algorithm, repository.compression)
     with (
-        pytest.raises(InvalidInputError, match="changed while"),
+        pytest.raises(ChangedError, match="changed while"),
         open_writer(store, recipe) as writer,
     ):
         _add_all(writer, found)

@@ -16,6 +16,8 @@ WORDS: Words = {
         "transaction": ("cernvm.cli.repo.editing:transaction", "Change it by several commands."),
         "abort": ("cernvm.cli.repo.editing:abort", "Drop what a transaction has changed."),
         "copy": ("cernvm.cli.repo.editing:copy", "Copy a folder inside a repository."),
+        "ingest": ("cernvm.cli.repo.ingesting:ingest_", "Publish what an archive holds."),
+        "watch": ("cernvm.cli.repo.watching:watch", "Publish a folder whenever it changes."),
         "graft": ("cernvm.cli.repo.grafting:graft", "Publish a file without its data."),
         "profile": ("cernvm.cli.repo.profile:profile", "Record what programs read first."),
     },
@@ -40,6 +42,7 @@ WORDS: Words = {
         "replicate": ("cernvm.cli.repo.replicating:replicate_", "Copy a repository; copy what is new."),
         "export": ("cernvm.cli.repo.exporting:export_", "Write a revision, or a difference, as a file."),
         "import": ("cernvm.cli.repo.exporting:import_", "Take such a file into a replica."),
+        "replicable": ("cernvm.cli.repo.replicating:replicable", "Let the original's stratum 1 copy it."),
     },
     "Serve": {
         "serve": ("cernvm.cli.repo.serving:serve", "Export repositories over HTTP."),

@@ -27,6 +27,7 @@ ERRNOS: dict[type[errors.CvmError], int] = {
     errors.BusError: errno.EIO,
     errors.TransactionOpenError: errno.EBUSY,
     errors.LeaseLostError: errno.ESTALE,
+    errors.ChangedError: errno.EBUSY,
     errors.AddressInUseError: errno.EADDRINUSE,
     errors.LetterFormatError: errno.EIO,
     errors.CatalogFormatError: errno.EIO,

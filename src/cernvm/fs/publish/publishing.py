@@ -69,9 +69,11 @@ def publish_tree(
     sink: RevisionSink | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    settled: Callable[[], None] | None = None,
 ) -> Published:
     """Have what is at a path of the repository be what is in `tree`.
 
+    Shape: `settled` is called when all of the tree was read; its error keeps it from being published.
     Errors: also `InvalidInputError`, `DeniedError` and `NotFoundError` about the tree; otherwise as `publish_changes`.
     """
     chosen, done = options or Options(), progress or Progress()
@@ -92,6 +94,9 @@ def publish_tree(
             apart=identities_apart(repository, store),
             is_thorough=chosen.is_thorough,
         ).scan(tree)
+        writer.finish()
+        if settled is not None:
+            settled()
 
     return Flow(repository, store, chosen, sink, done, clock).publish(scan)
 

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cernvm.core.errors import CvmError, DeniedError, InvalidInputError, NotFoundError
+from cernvm.core.errors import ChangedError, CvmError, DeniedError, InvalidInputError, NotFoundError
 from cernvm.core.log import fields
 from cernvm.fs.format import xattrs
 from cernvm.fs.format.entry import NO_XATTRS
@@ -158,9 +158,9 @@ def read_small(found: Found, limit_bytes: int) -> bytes:
     return data
 
 
-def changed(place: bytes) -> InvalidInputError:
+def changed(place: bytes) -> ChangedError:
     """The error for a source path that is not what it was a moment ago."""
-    return InvalidInputError(
+    return ChangedError(
         f"{os.fsdecode(place)!r} changed while it was published",
         advice="publish again when nothing writes to the tree",
     )
