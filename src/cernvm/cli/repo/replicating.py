@@ -18,6 +18,7 @@ from cernvm.core.errors import InvalidInputError
 from cernvm.core.home import check_repository_name
 from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.format.objects import MANIFEST_PATH
+from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.replicate.crew import DEFAULT_THREADS
 from cernvm.fs.replicate.replica import (
     Replica,
@@ -30,8 +31,10 @@ from cernvm.fs.replicate.replica import (
 )
 from cernvm.fs.replicate.replicating import Replicated, replicate
 from cernvm.fs.replicate.scope import Scope
+from cernvm.fs.replicate.state import MASTER_REPLICA_PATH, set_replicable
 from cernvm.fs.replicate.updating import Update, keep_updated, update
 from cernvm.fs.replicate.walk import Tally
+from cernvm.fs.store.opening import location_of
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -52,7 +55,12 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     metavar="FILE",
     help="The repository's public key; any of several may vouch for it.",
 )
-@click.option("--storage", default="", help="Folder, or another store, to copy to.")
+@click.option("--storage", default="", help="Folder, s3://BUCKET/PREFIX or fsspec+… to copy to.")
+@click.option(
+    "--store-config",
+    type=click.Path(path_type=Path),
+    help="Private file with the store's endpoint and keys.",
+)
 @click.option(
     "--at", "paths", multiple=True, metavar="PATH", help="Copy only this folder; may be repeated."
 )
@@ -88,6 +96,7 @@ def replicate_(
     name: str,
     keys: Sequence[Path],
     storage: str,
+    store_config: Path | None,
     paths: Sequence[str],
     tags: Sequence[str],
     all_tags: bool,
@@ -107,7 +116,7 @@ def replicate_(
     if is_all == bool(upstream):
         raise click.UsageError("name what to replicate, or say --all")
     if any("://" in word for word in upstream):
-        said = _Said(upstream, keys, storage, proxy)
+        said = _Said(upstream, keys, storage, store_config, proxy)
         scope = _Changes(paths, ("*",) if all_tags else tags, history, packs)
         replicas = [_replica(edge, name, said, scope)]
         first = _replicate_first(edge, replicas[0], threads)
@@ -115,7 +124,7 @@ def replicate_(
         if not every_s:
             return
     else:
-        options = (name, keys, storage, paths, tags, all_tags, history, proxy)
+        options = (name, keys, storage, store_config, paths, tags, all_tags, history, proxy)
         if any(options) or packs is not None:
             raise InvalidInputError(
                 "what a replica copies is changed with its URL", advice="name its URL, not its name"
@@ -133,14 +142,44 @@ def replicate_(
         _update_once(replicas, threads, as_json=as_json)
 
 
+@click.command(epilog="Example: cvm repo replicable sft.cernvm.test on")
+@click.argument("name")
+@click.argument("answer", type=click.Choice(["on", "off"]), required=False)
+@click.pass_obj
+def replicable(edge: Edge, *, name: str, answer: str | None) -> None:
+    """Show, or say, whether stratum 1 servers of the original may copy repository NAME.
+
+    They look for a file .cvmfs_master_replica; cvm repo replicate copies what it can read.
+    """
+    store = open_storage(read_repository(edge.home, name))
+    if answer is not None:
+        set_replicable(store, is_replicable=answer == "on", now=SystemClock().now())
+    click.echo("on" if store.has(MASTER_REPLICA_PATH) else "off")
+
+
 class _Said:
     """What the command line says of where a replica comes from and lies."""
 
-    def __init__(self, urls: Sequence[str], keys: Sequence[Path], storage: str, proxy: str) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        keys: Sequence[Path],
+        storage: str,
+        config: Path | None,
+        proxy: str,
+    ) -> None:
         self.urls = tuple(url.rstrip("/") for url in urls)
         self.keys = tuple(key.absolute() for key in keys)
-        self.storage = storage if "://" in storage or not storage else str(Path(storage).absolute())
         self.proxy = proxy
+        self._storage, self._config = storage, config
+
+    def location(self, name: str) -> str:
+        """Where to copy to; empty where nothing was said."""
+        if "://" in self._storage:
+            return location_of(self._storage, config=self._config, name=name)
+        if self._config is not None:
+            raise InvalidInputError("--store-config belongs to a --storage that is no folder")
+        return str(Path(self._storage).absolute()) if self._storage else ""
 
 
 class _Changes:
@@ -168,17 +207,18 @@ class _Changes:
 def _replica(edge: Edge, name: str, said: _Said, scope: _Changes) -> Replica:
     """The replica that the command line describes; of one that is known, what is not said stays."""
     name = check_repository_name(name or said.urls[0].rpartition("/")[2])
+    location = said.location(name)
     if not is_replica(edge.home, name):
         if not said.keys:
             raise InvalidInputError(
                 f"nobody vouches for {name}", advice="name its public key: --key FILE"
             )
-        location = said.storage or str(edge.home.storage / name)
+        location = location or str(edge.home.storage / name)
         return Replica(
             name, location, said.urls, said.keys, scope.applied(Scope()), said.proxy or "DIRECT"
         )
     known = read_replica(edge.home, name)
-    if said.storage and said.storage != known.storage:
+    if location and location != known.storage:
         raise InvalidInputError(
             f"{name} is replicated to {known.storage}", advice=f"first: cvm repo remove {name}"
         )

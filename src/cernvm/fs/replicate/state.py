@@ -76,6 +76,14 @@ def write_state(
     write_document(store, STATE_PATH, document)
 
 
+def set_replicable(store: ObjectStore, *, is_replicable: bool, now: datetime) -> None:
+    """Let the original's replicas copy a repository, or not; those made here ask for no leave."""
+    if is_replicable:
+        store.replace(MASTER_REPLICA_PATH, f"{format_date(now)}\n".encode())
+    else:
+        store.delete(MASTER_REPLICA_PATH)
+
+
 @contextmanager
 def collecting(store: ObjectStore, *, now: Callable[[], datetime]) -> Iterator[None]:
     """While objects of a replica are deleted, and after that was broken off, its catalogs vouch for nothing."""
