@@ -1,0 +1,106 @@
+"""`cvm repo ingest`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cernvm.cli.main import Edge
+from cernvm.cli.output import json_option
+from cernvm.cli.repo.rehearsing import ShownRehearsal
+from cernvm.cli.repo.shown import parse_owner, print_published, shown_progress
+from cernvm.fs.publish.ingest import Format, Ingestion, ingest
+from cernvm.fs.publish.publishing import Options
+from cernvm.fs.publish.repository import open_storage, read_repository
+from cernvm.fs.publish.settings import with_settings
+
+
+@click.command(
+    "ingest", epilog="Example: cvm repo ingest sft.cernvm.test release.tar.gz --at /v1 --strip 1"
+)
+@click.argument("name")
+@click.argument("archive", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--at", default="/", show_default=True, metavar="PATH", help="Unpack to here.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([one.value for one in Format]),
+    default="auto",
+    show_default=True,
+    help="What ARCHIVE is, where its name and first bytes do not say it.",
+)
+@click.option("--strip", default=0, metavar="N", help="Leave out N leading parts of each path.")
+@click.option("--delete", is_flag=True, help="Remove what is at PATH and not in ARCHIVE.")
+@click.option("--nested", is_flag=True, help="Give PATH a catalog of its own.")
+@click.option(
+    "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in ARCHIVE."
+)
+@click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
+@click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
+@click.option(
+    "--set",
+    "chosen",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting for this time, see `cvm repo settings`; may be repeated.",
+)
+@click.option(
+    "--wait",
+    default=0.0,
+    metavar="SECONDS",
+    help="How long another publisher may still be at work.",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@json_option
+@click.pass_obj
+def ingest_(
+    edge: Edge,
+    *,
+    name: str,
+    archive: Path,
+    at: str,
+    kind: str,
+    strip: int,
+    delete: bool,
+    nested: bool,
+    owner: str,
+    tag: str,
+    message: str,
+    chosen: Sequence[str],
+    wait: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish what ARCHIVE holds, or the tar on standard input for -, in repository NAME."""
+    repository = read_repository(edge.home, name)
+    repository = dataclasses.replace(
+        repository, settings=with_settings(repository.settings, chosen)
+    )
+    rehearsal = ShownRehearsal(as_json)
+    options = Options(
+        at=at,
+        tag=tag,
+        description=message,
+        owner=parse_owner(owner),
+        wait_s=wait,
+        rehearse=rehearsal.tell if dry_run else None,
+    )
+    how = Ingestion(Format(kind), strip=strip, deletes=delete, is_nested=nested)
+    source = sys.stdin.buffer if str(archive) == "-" else archive
+    store, sink = open_storage(repository), None
+    if repository.gateway:
+        from cernvm.fs.gateway.joining import open_publication  # noqa: PLC0415  # most have none
+
+        repository, store, sink = open_publication(repository, at)
+    with shown_progress() as progress:
+        published = ingest(
+            repository, store, source, how, options=options, sink=sink, progress=progress
+        )
+    if dry_run:
+        rehearsal.finish(published)
+    else:
+        print_published(published, as_json=as_json)
