@@ -1,0 +1,162 @@
+"""The words of `cvm repo` that look at a store and keep it."""
+
+import json
+import signal
+
+import pytest
+
+from cernvm.cli.main import main
+from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.publish.revision import read_manifest
+from cernvm.fs.survey.opened import Revision
+from cernvm.fs.survey.reading import read_tags
+
+from .conftest import NAME
+
+
+@pytest.fixture
+def run(home, monkeypatch, capsys):
+    """Runs `cvm repo …` here; gives what it printed."""
+    monkeypatch.setenv("CVM_HOME", str(home.path))
+
+    def run(*words, status=0):
+        with pytest.raises(SystemExit) as end:
+            main(["repo", *map(str, words)])
+        printed = capsys.readouterr()
+        assert (end.value.code or 0) == status, printed.err
+        return printed.out if status == 0 else printed.out + printed.err
+
+    terminate = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, terminate)
+
+
+@pytest.fixture
+def answer(run):
+    """The same, with `--json`, parsed."""
+    return lambda *words: json.loads(run(*words, "--json"))
+
+
+def test_info_says_what_programs_rely_on(answer, repository, store):
+    manifest = read_manifest(repository, store)
+    told = answer("info", NAME)
+
+    assert told["storage"] == repository.storage
+    assert told["public_key"] == str(repository.keys.public)
+    assert told["revision"] == manifest.revision == 8
+    assert told["root_hash"] == str(manifest.root_catalog)
+    assert told["published_at"] == f"{manifest.published_at:%Y-%m-%dT%H:%M:%SZ}"
+    assert set(told["tags"]) == {"v2", "v5", "trunk", "trunk-previous"}
+    assert told["gc_enabled"] is True
+
+
+def test_a_difference_is_told_line_by_line_and_in_total(run):
+    lines = [json.loads(line) for line in run("diff", NAME, "v2", "v5", "--json").splitlines()]
+
+    changed = {line["path"]: line["kind"] for line in lines[:-1]}
+    assert changed["/number"] == "modified"
+    assert lines[-1]["totals"]["modified"] == len([k for k in changed.values() if k == "modified"])
+    assert run("diff", NAME, "v2", "v5", "--at", "/number").startswith("M")
+    assert run("diff", NAME, "v5", "v5").startswith("0 added, 0 removed")
+    assert "no tag or revision 'v9'" in run("diff", NAME, "v9", status=12)
+
+
+def test_catalogs_are_shown_as_a_tree(run, answer):
+    assert [row["path"] for row in answer("catalogs", NAME)] == ["/", "/sub", "/sub/deep"]
+    lines = run("catalogs", NAME, "--tag", "v2").splitlines()
+    assert [line.split()[0] for line in lines] == ["CATALOG", "/", "/sub", "/sub/deep"]
+
+
+def test_tags_are_added_moved_shown_and_removed(run, answer, repository, store):
+    assert answer("tag", NAME, "add", "good", "--to", "v2", "--message", "works")["revision"] == 3
+    assert answer("tag", NAME, "move", "good", "--to", "v5")["revision"] == 6
+    shown = answer("tag", NAME, "show", "good")
+    assert (shown["description"], shown["revision"]) == ("works", 6)
+    assert "exists" in run("tag", NAME, "add", "good", status=13)
+    assert "kept by the publisher" in run("tag", NAME, "remove", "trunk", status=11)
+    assert "no tag 'other'" in run("tag", NAME, "move", "other", status=12)
+    run("tag", NAME, "remove", "good", "v2")
+
+    names = {row["name"] for row in answer("tag", NAME, "list")}
+    assert names == {"v5", "trunk", "trunk-previous"}
+    assert answer("check", NAME, "--all-tags")["problems"] == 0
+    assert read_manifest(repository, store).revision == 8
+
+
+def test_a_revision_is_named_by_its_root_hash_as_long_as_it_is_there(
+    run, answer, repository, store
+):
+    manifest = read_manifest(repository, store)
+    before = {tag.name: tag for tag in read_tags(manifest, store)}["v2"].root_catalog
+    run("tag", NAME, "remove", "v2")
+
+    assert answer("tag", NAME, "add", "again", "--to", before)["revision"] == 3
+    run("tag", NAME, "remove", "again")
+    run("gc", NAME, "--keep", 0)
+    assert "no object" in run("tag", NAME, "add", "again", "--to", before, status=12)
+
+
+def test_rolling_back_publishes_what_was_and_can_be_undone(run, answer):
+    rolled = answer("rollback", NAME, "--to", "v2")
+    assert rolled["revision"] == 9
+    assert run("diff", NAME, "v2").startswith("0 added, 0 removed, 0 modified, 0 with")
+
+    assert answer("rollback", NAME)["revision"] == 10
+    assert answer("check", NAME, "--all-tags", "--data")["problems"] == 0
+    undone = run("diff", NAME, "v5", "trunk", "--at", "/number")
+    assert undone.startswith("M")
+
+
+def test_a_part_is_rolled_back_alone(run, answer):
+    run("rollback", NAME, "--to", "v2", "--at", "/sub/deep")
+
+    assert run("diff", NAME, "v2", "--at", "/sub/deep").startswith("0 added, 0 removed, 0 modified")
+    assert run("diff", NAME, "v2", "--at", "/number").startswith("M")
+    assert answer("check", NAME, "--data")["problems"] == 0
+    assert "no path" in run("rollback", NAME, "--to", "v2", "--at", "/nowhere", status=12)
+
+
+def test_rolling_back_may_forget_the_names_of_what_came_later(run, answer):
+    run("rollback", NAME, "--to", "v2", "--drop-tags", "--tag", "back")
+
+    names = {row["name"] for row in answer("tags", NAME)}
+    assert names == {"v2", "back", "trunk", "trunk-previous"}
+
+
+def test_a_dry_rollback_changes_nothing(run, answer):
+    before = answer("info", NAME)
+
+    assert "modified" in run("rollback", NAME, "--to", "v2", "--dry-run")
+
+    assert answer("info", NAME) == before
+
+
+def test_collecting_tells_what_it_did(run, answer, tmp_path):
+    kept = answer("gc", NAME)
+    dry = answer("gc", NAME, "--keep", 1, "--dry-run")
+    log = tmp_path / "deleted"
+    done = answer("gc", NAME, "--keep", 1, "--log", log)
+
+    assert kept["gone_revisions"] == 0, "all are younger than three days"
+    assert dry["gone_revisions"] == done["gone_revisions"] == 5
+    lines = log.read_text().splitlines()
+    assert sum(int(line.split()[1]) for line in lines) == done["freed_bytes"] == dry["freed_bytes"]
+    assert answer("check", NAME, "--data", "--all-tags", "--everything")["notes"] == 0
+
+
+def test_problems_end_a_check_with_their_status(run, repository, store):
+    number = Revision(store, read_manifest(repository, store).root_catalog).find(b"/number")
+    lost = object_path(number.entry.digest, ObjectKind.PLAIN)
+    store.delete(lost)
+
+    told = run("check", NAME, status=52)
+
+    assert f"/number ({lost}): it is not in the store" in told
+    assert run("check", store.folder, "--json", status=52)
+
+
+def test_a_folder_is_checked_with_a_key(run, repository):
+    told = run("check", repository.storage, "--key", repository.keys.public)
+
+    assert told.endswith("no problems\n")
+    assert "note" not in told
