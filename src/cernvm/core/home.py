@@ -44,6 +44,11 @@ class Home:
         return self.path / "replicas"
 
     @property
+    def through(self) -> Path:
+        """One small TOML file per repository that is passed through to clients, not copied."""
+        return self.path / "through"
+
+    @property
     def gateway(self) -> Path:
         """The gateway of several publishers: its leases, and their keys; readable by its owner only."""
         return self.path / "gateway"
