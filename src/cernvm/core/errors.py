@@ -23,8 +23,8 @@
     ├── ConflictError        somebody was faster
     │   ├── TransactionOpenError   another publisher is at work
     │   ├── LeaseLostError         the lease went to somebody else
-    │   ├── ChangedError           it was written to while it was read
-    │   └── AddressInUseError      another program has that port
+    │   ├── AddressInUseError      another program has that port
+    │   └── ChangedError           it was written to while it was read
     └── FormatError          it cannot be parsed
         ├── LetterFormatError      manifest or whitelist
         ├── CatalogFormatError     catalog, history or reflog database
@@ -170,10 +170,6 @@ class LeaseLostError(ConflictError):
     """The lease under which this work was done has passed to somebody else."""
 
 
-class ChangedError(ConflictError):
-    """What was being read was written to meanwhile; trying again when it is quiet may well succeed."""
-
-
 class AddressInUseError(ConflictError):
     """Another program listens on the address that was asked for."""
 
@@ -183,6 +179,10 @@ class AddressInUseError(ConflictError):
             advice=advice or "choose another --port, or 0 for a free one",
         )
         self.address = address
+
+
+class ChangedError(ConflictError):
+    """What was being read was written to meanwhile; trying again when it is quiet may well succeed."""
 
 
 class FormatError(CvmError):
