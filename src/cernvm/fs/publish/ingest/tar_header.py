@@ -57,7 +57,7 @@ def parse_header(block: bytes) -> Header:
     ) = _FIELDS.unpack(block)
     found = _number(checksum, "checksum")
     fixed = sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20
-    if found not in (fixed, fixed - 256 * _high_bytes(block)):
+    if found != fixed and found != fixed - 256 * _high_bytes(block):
         raise InvalidInputError("it is no tar archive, or damaged: a header has a wrong checksum")
     name = name.partition(b"\0")[0]
     if magic == _USTAR and (above := prefix.partition(b"\0")[0]):
