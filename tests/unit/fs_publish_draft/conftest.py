@@ -18,7 +18,7 @@ from cernvm.fs.publish.repository import new_repository
 from cernvm.fs.publish.revision import write_object
 from cernvm.fs.store.memory import MemoryStore
 from cernvm.fs.survey.database import Catalog, Item, pack_catalog
-from cernvm.fs.survey.reading import read_catalog
+from cernvm.fs.survey.reading import read_catalog, read_object
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -145,6 +145,4 @@ def _plain(entry):
 
 
 def _size(store, digest):
-    from cernvm.fs.survey.reading import read_object
-
     return len(read_object(store, digest, ObjectKind.CATALOG))

@@ -71,15 +71,13 @@ def open_catalog(path: Path) -> sqlite3.Connection:
 
 
 def migrate(database: sqlite3.Connection, *, where: str) -> None:
-    """Bring a catalog of an older revision of the schema to the newest; refuses what would run by itself."""
+    """Give a catalog all that the newest revision of its schema has; refuses what would run by itself."""
     hidden = "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
     if database.execute(hidden).fetchone() is not None:
         raise CatalogFormatError("it has triggers or views", where=where)
     properties = catalog.parse_properties(database.execute(catalog.SELECT_PROPERTIES).fetchall())
     if properties.schema not in _READABLE:
         raise CatalogFormatError(f"schema {properties.schema} cannot be edited", where=where)
-    if properties.schema == (2, 5) and properties.schema_revision >= catalog.SCHEMA_REVISION:
-        return
     present = {
         (table, name)
         for table in ("catalog", "nested_catalogs")
