@@ -160,3 +160,20 @@ def test_a_folder_is_checked_with_a_key(run, repository):
 
     assert told.endswith("no problems\n")
     assert "note" not in told
+
+
+def test_garbage_is_collected_after_a_publication_where_that_is_wanted(run, answer, home, tmp_path):
+    record = home.repositories / f"{NAME}.toml"
+    record.write_text(record.read_text() + "auto_gc = true\ngc_keep_days = 0\n")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "new").write_text("new")
+
+    run("publish", NAME, tree, "--at", "/new")
+    collected = answer("check", NAME, "--everything")
+    (tree / "new").write_text("newer")
+    run("publish", NAME, tree, "--at", "/new")
+    lapse = answer("check", NAME, "--everything")
+
+    assert collected["revisions"] == 4, "head, the one before, and two with names"
+    assert lapse["revisions"] == 5, "a day has not passed"

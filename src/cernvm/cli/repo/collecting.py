@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -27,8 +27,17 @@ from cernvm.core.home import Home
 from cernvm.core.units import format_bytes
 from cernvm.fs.gateway.service import leases_open_since
 from cernvm.fs.publish.collecting import collect_garbage
-from cernvm.fs.replicate.state import collecting
-from cernvm.fs.survey.collect import DEFAULT_KEEP_DAYS, LEFTOVER_DAYS, Collected, Keeping, collect
+from cernvm.fs.publish.repository import Repository, open_storage
+from cernvm.fs.publish.settings import Settings
+from cernvm.fs.replicate.state import (
+    STATUS_PATH,
+    collecting,
+    format_date,
+    note_status,
+    parse_date,
+    read_document,
+)
+from cernvm.fs.survey.collect import LEFTOVER_DAYS, Collected, Keeping, collect
 
 
 @click.command(epilog="Example: cvm repo gc sft.cernvm.test --keep 5 --dry-run")
@@ -40,7 +49,7 @@ from cernvm.fs.survey.collect import DEFAULT_KEEP_DAYS, LEFTOVER_DAYS, Collected
     "--keep-days",
     type=click.FloatRange(0),
     metavar="DAYS",
-    help=f"Keep what was served since then.  [default: {DEFAULT_KEEP_DAYS:g}, or none with --keep]",
+    help="Keep what was served since then.  [default: 3, or as the repository's settings say]",
 )
 @click.option(
     "--leftovers", is_flag=True, help="Also delete young leftovers of publications that died."
@@ -78,10 +87,13 @@ def gc(
     The last revision, tagged ones and those of --keep and --keep-days stay whole.
     """
     place = open_place(edge.home, name)
-    default_days = DEFAULT_KEEP_DAYS if keep is None else 0.0
+    usual = Settings() if place.repository is None else place.repository.settings
+    revisions, days = usual.gc_keep_revisions, usual.gc_keep_days
+    if keep is not None or keep_days is not None:
+        revisions, days = keep or 0, keep_days or 0.0
     keeping = Keeping(
-        revisions=keep or 0,
-        days=default_days if keep_days is None else keep_days,
+        revisions=revisions,
+        days=days,
         leftover_days=0.0 if leftovers else LEFTOVER_DAYS,
         not_before=_check_leases(edge.home, place, force=force or dry_run),
     )
@@ -102,6 +114,38 @@ def gc(
     _print(done, as_json=as_json)
 
 
+def collect_if_due(home: Home, repository: Repository) -> None:
+    """Collect after a publication, where the repository's settings want that and the last time is long enough ago.
+
+    Not while somebody else works on it: then it is done another time.
+    """
+    settings = repository.settings
+    if not settings.auto_gc or repository.gateway:
+        return
+    store, now = open_storage(repository), SystemClock().now()
+    last = parse_date(str(read_document(store, STATUS_PATH).get("last_gc", "")))
+    if last is not None and now - last < timedelta(days=settings.auto_gc_lapse_days):
+        return
+    place = open_place(home, repository.name)
+    keeping = Keeping(settings.gc_keep_revisions, settings.gc_keep_days)
+    try:
+        _check_leases(home, place, force=False)
+        with telling("collecting") as step:
+            done = _collect(
+                place,
+                keeping,
+                dry_run=False,
+                force=False,
+                wait_s=0.0,
+                on_delete=None,
+                on_step=step,
+            )
+    except TransactionOpenError:
+        return
+    freed = format_bytes(done.freed_bytes)
+    click.echo(f"cvm: collected {done.gone_revisions} old revisions, {freed}", err=True)
+
+
 def _collect(
     place: Place,
     keeping: Keeping,
@@ -113,7 +157,7 @@ def _collect(
     on_step: Step,
 ) -> Collected:
     if place.repository is not None:
-        return collect_garbage(
+        done = collect_garbage(
             place.repository,
             place.store,
             keeping=keeping,
@@ -123,6 +167,9 @@ def _collect(
             on_delete=on_delete,
             on_step=on_step,
         )
+        if not dry_run:
+            note_status(place.store, {"last_gc": format_date(SystemClock().now())})
+        return done
     if not (place.manifest.garbage_collectable or force):
         raise InvalidInputError(
             f"{place.name} keeps all that was ever published", advice="collect it with --force"

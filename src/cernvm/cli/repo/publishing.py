@@ -113,3 +113,7 @@ def publish(
         rehearsal.finish(published)
     else:
         print_published(published, as_json=as_json)
+        if published.is_new and repository.settings.auto_gc:
+            from cernvm.cli.repo.collecting import collect_if_due  # noqa: PLC0415  # few want it
+
+            collect_if_due(edge.home, repository)
