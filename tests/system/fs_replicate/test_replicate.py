@@ -197,3 +197,13 @@ def test_other_mirrors_are_asked_for_what_the_first_lacks(upstream, copy, tmp_pa
         replica = replace(upstream.replica(copy), urls=(mirror.url, upstream.server.url))
         _, store = bring(replica)
     read_replica_back(store, upstream.key)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_nobody_foresaw_ends_the_replication_at_once(upstream, copy):
+    class Broken(LocalStore):
+        def put(self, path, data):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        replicate(upstream.replica(copy), Broken(copy))

@@ -7,6 +7,7 @@ what does not come that way is asked for by itself, of every mirror in turn.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -126,15 +127,17 @@ class Crew:
         return done
 
     def _work(self) -> None:
-        while turn := self._next_turn():
-            held = _held(turn)
-            try:
+        turn: list[Job] = []
+        try:
+            while turn := self._next_turn():
                 for done in self._fetch(turn):
                     self._done.put(done)
-            finally:
                 with self._changed:
-                    self._held_bytes -= held
+                    self._held_bytes -= _held(turn)
                     self._changed.notify_all()
+        finally:
+            if turn:  # what nobody foresaw ends this thread: whoever waits must hear of it
+                self._done.put(Done(turn[0], sys.exc_info()[1]))
 
     def _next_turn(self) -> list[Job]:
         """The jobs of the next turn; none when all is over."""
@@ -176,7 +179,7 @@ class Crew:
                         yield came
                     else:
                         missed.append(job)
-        except Exception as error:  # noqa: BLE001  # whatever it is, whoever waits must hear of it
+        except CvmError as error:
             yield from (Done(job, error) for job in left)
         for job in missed:
             yield self._fetch_alone(job)
@@ -194,7 +197,7 @@ class Crew:
                 limit_bytes=_limit_bytes(job),
                 deadline=Deadline.after(_patience_s([job]), self._clock),
             )
-        except Exception as error:  # noqa: BLE001  # as above
+        except CvmError as error:
             return Done(job, error)
 
 
