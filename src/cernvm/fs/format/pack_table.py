@@ -47,7 +47,7 @@ SELECT_TABLES = (
 SELECT_PACKED_REVISION = f"SELECT value FROM properties WHERE key = '{PACKED_REVISION}'"  # noqa: S608
 
 _LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
-_MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 4096
 _MAX_HASHED_BYTES = 128 << 20  # to find the places of all stretches; a second's work
 _MAX_DIGEST_BYTES = 60
 
@@ -202,7 +202,7 @@ def _parse_stretch(row: Sequence[Any]) -> PackedStretch:
     if type(size_bytes) is not int or type(object_count) is not int:
         raise CatalogFormatError("a number is missing", where="packs")
     for path in (first, last):
-        if type(path) is not bytes or not path.startswith(b"/") or len(path) > _MAX_PATH_BYTES:
+        if type(path) is not bytes or not path.startswith(b"/") or len(path) > MAX_PATH_BYTES:
             raise CatalogFormatError("a path is none", where="packs")
     try:
         pack = Pack(_digest(digest, "packs"), size_bytes, object_count)

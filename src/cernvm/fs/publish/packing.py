@@ -18,6 +18,7 @@ from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import MAX_OBJECT_BYTES, Pack, PackedObject, format_pack
 from cernvm.fs.format.pack_table import (
+    MAX_PATH_BYTES,
     PackedStretch,
     count_readable,
     packing_keys,
@@ -63,7 +64,7 @@ class Packer:
         """The packs of a catalog's small files, in packing order."""
         if not self.is_on:
             return ()
-        files = list(small)
+        files = [file for file in small if len(file.path) <= MAX_PATH_BYTES]
         keys = packing_keys([file.path for file in files])
         order = sorted(range(len(files)), key=keys.__getitem__)
         sizes = [(keys[place], files[place].content.content_bytes) for place in order]

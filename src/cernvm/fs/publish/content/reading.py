@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from cernvm.fs.format.chunker import ChunkSizes, CutFinder
 from cernvm.fs.publish.content.jobs import Extent
-from cernvm.fs.publish.source import changed, translate
+from cernvm.fs.publish.source import changed, open_place, translate
 
 BLOCK_BYTES = 256 << 10
 
@@ -18,7 +18,7 @@ def opened(extent: Extent) -> Iterator[int]:
     """A source file, open for reading, that was the one found before and was not written to until the end."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(extent.place, flags)
+        descriptor = open_place(extent.place, flags)
     except OSError as exc:
         raise translate(exc, extent.place) from exc
     try:
