@@ -149,6 +149,8 @@ class Shelf:
 
 
 def _close(rows: Rows) -> None:
-    if rows.database.in_transaction:
-        rows.database.execute("COMMIT")
-    rows.database.close()
+    try:
+        if rows.database.in_transaction:
+            rows.database.execute("COMMIT")
+    finally:
+        rows.database.close()
