@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cernvm.core.errors import InvalidInputError, NotFoundError
+from cernvm.fs.format.statistics import Counters, Statistics
 from cernvm.fs.publish.draft import CatalogLimits
 
 from .conftest import file_item, folder_item, link_item
@@ -212,6 +213,64 @@ def test_a_heavy_catalog_is_split_and_a_light_one_merged_again(press):
     assert set(catalogs) == {b"", b"/b"}
     assert b"/a/.cvmfsautocatalog" not in items
     assert b"/a/.cvmfscatalog" not in items
+
+
+def test_properties_that_nobody_asked_about_stay(press):
+    def choose(draft):
+        draft.set_property("volatile", "1")
+        draft.set_property("TTL", "77")
+
+    press.publish(choose)
+    assert press.publish(choose) is None
+
+    press.publish(plant)
+
+    with press.draft() as draft:
+        rows = draft.shelf.rows(draft.root)
+        assert (rows.property("volatile"), rows.property("TTL")) == (b"1", b"77")
+
+
+def test_another_revisions_nested_catalog_is_put_as_it_is(press):
+    press.publish(plant)
+    old = press.root
+    press.publish(lambda draft: draft.put(file_item(b"/n/m/i", b"changed")))
+
+    with press.draft(old) as draft:
+        nested = draft.stored_nested(b"/n")
+    press.publish(lambda draft: draft.put_nested(nested))
+
+    items, catalogs = press.read()
+    assert catalogs[b"/n"] == nested.digest
+    assert items[b"/n/m/i"] == file_item(b"/n/m/i", b"/n/m/i")
+    assert press.publish(lambda draft: draft.put_nested(nested)) is None
+
+
+def test_what_is_brought_back_as_it_stands_is_no_change(press):
+    press.publish(plant)
+
+    assert press.publish(lambda draft: draft.copy(b"/a", b"/a", press.root)) is None
+    assert press.publish(lambda draft: draft.copy(b"", b"", press.root)) is None
+
+
+def test_new_directories_are_told_of_by_their_tops(press):
+    with press.draft() as draft:
+        plant(draft)
+        assert draft.came == [b"/a", b"/n", b"/z"]
+        draft.put(folder_item(b"/a", mode=0o700))
+        assert draft.came == [b"/a", b"/n", b"/z"]
+
+
+def test_counters_that_were_wrong_become_right_when_all_is_renewed(press):
+    press.publish(plant)
+    with press.draft() as draft:
+        for path in (b"/n/m", b"/n", b""):
+            catalog = draft.owner(path)
+            draft.shelf.rows(catalog).set_statistics(Statistics(Counters(), Counters(dir=-9)))
+            catalog.touch()
+        draft.renew()
+        press.root = draft.finish().root.digest
+
+    press.read()
 
 
 def test_hidden_entries_are_listed_on_demand_only_and_outlive_a_clearing(press):

@@ -148,6 +148,7 @@ def test_every_revision_holds_what_a_dictionary_would(made, tmp_path_factory):
     press = Press(tmp_path_factory.mktemp("press"))
     model = Model({b"": folder_item(b"")})
     old = (press.root, Model(model.items))
+    catalogs = {}
     for number, (steps, chosen) in enumerate(made):
         with press.draft() as draft:
             for change in steps:
@@ -156,8 +157,9 @@ def test_every_revision_holds_what_a_dictionary_would(made, tmp_path_factory):
             if not draft.is_changed:
                 continue
             press.root = draft.finish(chosen).root.digest
-        found, _ = press.read()
+        before, (found, catalogs) = catalogs, press.read()
         check_equal(found, model)
+        check_untouched(before, catalogs, steps)
         for path in set(found) ^ set(model.items):  # markers that came or went with catalogs
             model.items.pop(path, None)
             if path in found:
@@ -171,6 +173,27 @@ def check_listing(draft, model):
         if model.is_folder(path):
             expected = sorted(p for p in model.below(path) if p.count(b"/") == path.count(b"/") + 1)
             assert [item.path for item in draft.listing(path)] == expected
+
+
+def check_untouched(before, after, steps):
+    """A catalog that no step names a path of, or above, is the one of before."""
+    named = {path for step in steps for path in paths_of(step)}
+    for prefix in before:
+        if not any(
+            (path + b"/").startswith(prefix + b"/") or (prefix + b"/").startswith(path + b"/")
+            for path in named
+        ):
+            assert after[prefix] == before[prefix]
+
+
+def paths_of(step):
+    match step:
+        case ("put" | "make", item):
+            return [item.path]
+        case ("link", folder, *_):
+            return [folder]
+        case (_, *named):
+            return named
 
 
 def check_equal(found, model):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cernvm.core.digest import Digest
@@ -28,6 +29,8 @@ from cernvm.fs.publish.cutting import cut_stretches
 from cernvm.fs.publish.index import Index
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.store.port import ObjectStore
+
+_FEW_LANES = 2  # of a store that is asked for nothing but bytes on a disk
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ class Packer:
         known = self.index.pack(fingerprint)
         if known is not None and self.store.has(object_path(known.digest, ObjectKind.PACK)):
             return known
-        rows = [row for one in unique if (row := self._row(one)) is not None]
+        rows = [row for row in self._rows(unique) if row is not None]
         if not rows:
             return None
         data = format_pack(rows)
@@ -96,6 +99,13 @@ class Packer:
         if len(rows) == len(unique):
             self.index.remember_pack(fingerprint, pack)
         return pack
+
+    def _rows(self, objects: Sequence[SmallObject]) -> Iterable[tuple[PackedObject, bytes] | None]:
+        """The objects with their bytes, which a store far away is asked for in parallel."""
+        if self.store.lanes <= _FEW_LANES:
+            return map(self._row, objects)
+        with ThreadPoolExecutor(self.store.lanes, thread_name_prefix="packs") as pool:
+            return list(pool.map(self._row, objects))
 
     def _row(self, one: SmallObject) -> tuple[PackedObject, bytes] | None:
         """An object with its stored bytes; None, as readers would refuse it, where the store lost or damaged it."""

@@ -7,10 +7,12 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from threading import BoundedSemaphore
 
 from cernvm.fs.format import pack_table
 from cernvm.fs.format.catalog import (
@@ -67,6 +69,10 @@ class Finisher:
     progress: Progress
     limits: CatalogLimits
     packer: Packer | None
+    # a store far away takes many at a time, but no more are held in memory whole than there are cores
+    deflating: AbstractContextManager[object] = field(
+        default_factory=lambda: BoundedSemaphore(os.cpu_count() or 1)
+    )
 
     def finish(self, recordings: Sequence[Recording], find: Find) -> Finished:
         """Store them all; `find` finds paths in what is stored by then."""
@@ -74,7 +80,8 @@ class Finisher:
         for catalog in _deepest_first(self.root):
             self._reshape(catalog)
         count = 0
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="catalogs") as pool:
+        lanes = max(os.cpu_count() or 1, self.store.lanes)
+        with ThreadPoolExecutor(lanes, thread_name_prefix="catalogs") as pool:
             for level in _levels(self.root):
                 for catalog in level:
                     self._seal(catalog)
@@ -201,11 +208,12 @@ class Finisher:
         """In the pool: put one catalog, whose file nobody has open."""
         compact(catalog.path)
         size_bytes = catalog.path.stat().st_size
-        if size_bytes <= _WHOLE_BYTES:
-            deflater = find_deflater(self.repository.settings.deflate)
-            deflated = deflater.deflate(catalog.path.read_bytes())
-        else:
-            deflated = _deflated_in_pieces(catalog.path)
+        with self.deflating:
+            if size_bytes <= _WHOLE_BYTES:
+                deflater = find_deflater(self.repository.settings.deflate)
+                deflated = deflater.deflate(catalog.path.read_bytes())
+            else:
+                deflated = _deflated_in_pieces(catalog.path)
         digest = self.repository.algorithm.digest(deflated)
         self.store.put(object_path(digest, ObjectKind.CATALOG), deflated)
         return Written(digest, size_bytes, len(deflated))
