@@ -12,10 +12,10 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.shown import (
     parse_owner,
     print_published,
-    shown_progress,
 )
 from cernvm.cli.trailing import TrailingCommand, trailing
 from cernvm.core.errors import CvmError, InvalidInputError

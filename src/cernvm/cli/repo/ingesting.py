@@ -11,8 +11,9 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.rehearsing import ShownRehearsal
-from cernvm.cli.repo.shown import parse_owner, print_published, shown_progress
+from cernvm.cli.repo.shown import parse_owner, print_published
 from cernvm.fs.publish.ingest import Format, Ingestion, ingest
 from cernvm.fs.publish.publishing import Options
 from cernvm.fs.publish.repository import open_storage, read_repository
@@ -38,6 +39,12 @@ from cernvm.fs.publish.settings import with_settings
 @click.option("--nested", is_flag=True, help="Give PATH a catalog of its own.")
 @click.option(
     "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in ARCHIVE."
+)
+@click.option(
+    "--python", default="", metavar="X.Y", help="Python that a wheel or conda package is for."
+)
+@click.option(
+    "--interpreter", default="", metavar="PATH", help="What runs a package's Python scripts."
 )
 @click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
 @click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
@@ -68,6 +75,8 @@ def ingest_(
     delete: bool,
     nested: bool,
     owner: str,
+    python: str,
+    interpreter: str,
     tag: str,
     message: str,
     chosen: Sequence[str],
@@ -89,7 +98,14 @@ def ingest_(
         wait_s=wait,
         rehearse=rehearsal.tell if dry_run else None,
     )
-    how = Ingestion(Format(kind), strip=strip, deletes=delete, is_nested=nested)
+    how = Ingestion(
+        Format(kind),
+        strip=strip,
+        deletes=delete,
+        is_nested=nested,
+        python=python,
+        interpreter=interpreter,
+    )
     source = sys.stdin.buffer if str(archive) == "-" else archive
     store, sink = open_storage(repository), None
     if repository.gateway:

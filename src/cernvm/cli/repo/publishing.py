@@ -10,11 +10,11 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.rehearsing import ShownRehearsal
 from cernvm.cli.repo.shown import (
     parse_owner,
     print_published,
-    shown_progress,
 )
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.publish.publishing import Options, publish_tree
@@ -105,7 +105,7 @@ def publish(
         from cernvm.fs.gateway.joining import open_publication  # noqa: PLC0415  # most have none
 
         repository, store, sink = open_publication(repository, at)
-    with shown_progress() as progress:
+    with shown_progress(tree) as progress:
         published = publish_tree(
             repository, store, tree, options=options, sink=sink, progress=progress
         )

@@ -8,7 +8,8 @@ from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
 from cernvm.cli.repo.diffing import shown_totals
 from cernvm.cli.repo.places import find_root, open_place, parse_paths
-from cernvm.cli.repo.shown import print_published, shown_progress
+from cernvm.cli.repo.progress import shown_progress
+from cernvm.cli.repo.shown import print_published
 from cernvm.core.errors import DeniedError
 from cernvm.fs.format.history import TRUNK_PREVIOUS
 from cernvm.fs.publish.rolling_back import Rollback, roll_back

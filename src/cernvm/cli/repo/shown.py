@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 
 from cernvm.cli.output import print_json
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.units import format_bytes, format_seconds
-from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Published
 from cernvm.fs.publish.repository import (
@@ -145,28 +141,3 @@ def parse_owner(text: str) -> Owner | None:
     if not (colon and uid.isdecimal() and gid.isdecimal() and max(int(uid), int(gid)) < 1 << 32):
         raise InvalidInputError(f"{text!r} is no owner", advice="write root, or UID:GID in numbers")
     return Owner(int(uid), int(gid))
-
-
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield Progress()
-        return
-    from rich.console import Console  # noqa: PLC0415  # slow to import, and for terminals only
-    from rich.status import Status  # noqa: PLC0415
-
-    with Status("publishing", console=Console(stderr=True)) as status:
-
-        def show(progress: Progress) -> None:
-            if progress.packs or progress.files % 50 == 0:
-                read, stored = (
-                    format_bytes(progress.read_bytes),
-                    format_bytes(progress.stored_bytes),
-                )
-                packs = f", {progress.packs} packs" if progress.packs else ""
-                status.update(
-                    f"publishing: {progress.files} files, {read} in, {stored} stored{packs}"
-                )
-
-        yield Progress(on_change=show)
