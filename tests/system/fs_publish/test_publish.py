@@ -106,6 +106,17 @@ def test_publishing_again_reads_no_file(repository, store, tree):
     check_equal(tree, read_back(repository, store)[0])
 
 
+def test_a_changed_folder_is_published(repository, store, tree):
+    publish_tree(repository, store, tree)
+    (tree / "sub" / "deeper").chmod(0o711)
+    os.setxattr(tree / "sub", "user.note", b"new")
+
+    publish_tree(repository, store, tree)
+
+    found, _ = read_back(repository, store)
+    check_equal(tree, found)
+
+
 def test_a_changed_file_is_found_though_size_and_mtime_are_the_same(repository, store, tree):
     place = tree / "hello.txt"
     status = place.stat()

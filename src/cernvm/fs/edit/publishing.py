@@ -19,20 +19,12 @@ from cernvm.core.errors import ConflictError
 from cernvm.core.log import fields
 from cernvm.fs.edit.comparing import Difference, compare, compare_one
 from cernvm.fs.edit.opening import Bench, held, hide
-from cernvm.fs.format.compress import Compression
-from cernvm.fs.format.entry import (
-    DIRECTORY_SIZE_BYTES,
-    NO_XATTRS,
-    Entry,
-    EntryFlag,
-    EntryKind,
-    kind_of_mode,
-)
+from cernvm.fs.format.entry import NO_XATTRS, Entry, EntryFlag
 from cernvm.fs.publish.content import Content, ContentWriter, Progress
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.publishing import Options, Published, publish_changes, recipe_of
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.publish.scan import Owner
+from cernvm.fs.publish.scan import NO_CONTENT, Owner, entry_of
 from cernvm.fs.publish.source import Found
 from cernvm.fs.publish.transaction import Transaction, forget_transaction, read_transaction
 from cernvm.fs.store.port import ObjectStore
@@ -238,32 +230,16 @@ def _item(one: Difference, draft: Draft, transaction: Transaction, owner: Owner 
 
 def _entry(found: Found, name: bytes, owner: Owner | None, draft: Draft) -> Entry:
     """A path's entry, but for its content."""
-    status, settings = found.status, draft.repository.settings
-    kind = kind_of_mode(status.st_mode)
-    assert kind is not None  # the overlay holds nothing that the format does not
-    seconds, part_ns = divmod(status.st_mtime_ns, 10**9)
-    is_external = settings.external and kind is EntryKind.FILE
-    return Entry(
+    repository = draft.repository
+    return entry_of(
+        found,
         name=name,
-        mode=status.st_mode,
-        size=_size(found, kind),
-        mtime_s=seconds,
-        mtime_ns=part_ns if settings.mtime_ns else None,
-        uid=status.st_uid if owner is None else owner.uid,
-        gid=status.st_gid if owner is None else owner.gid,
-        flags=int(kind.value) | (EntryFlag.EXTERNAL if is_external else 0),
-        compression=recipe_of(draft.repository).compression
-        if kind is EntryKind.FILE
-        else Compression.ZLIB,
-        symlink=found.target,
-        xattrs=found.xattrs if settings.xattrs else NO_XATTRS,
+        content=NO_CONTENT,
+        xattrs=found.xattrs if repository.settings.xattrs else NO_XATTRS,
+        owner=owner,
+        settings=repository.settings,
+        compression=recipe_of(repository).compression,
     )
-
-
-def _size(found: Found, kind: EntryKind) -> int:
-    if kind is EntryKind.DIRECTORY:
-        return DIRECTORY_SIZE_BYTES
-    return found.status.st_rdev if kind is EntryKind.SPECIAL else len(found.target)
 
 
 def _filler(item: Item, put: Callable[[Item], None]) -> Callable[[os.stat_result, Content], None]:

@@ -117,15 +117,15 @@ class TreeScan:
     def scan(self, tree: Path) -> None:
         """Compare and change; what is read may get into the draft as late as the writer's `finish`."""
         for folder in walk_folders(tree, apart=self.apart):
-            if not folder.found.path:
-                self._put_top(folder.found)
+            self._put_folder(folder.found)
             self._compare(folder)
 
-    def _put_top(self, found: Found) -> None:
-        top = self._entry(found, found.xattrs, NO_CONTENT)
-        if self.at:
-            self.draft.ensure_folders(self.at.rpartition(b"/")[0], top)
-        self.draft.put(Item(self.at, top))
+    def _put_folder(self, found: Found) -> None:
+        xattrs = found.xattrs if self.settings.xattrs else NO_XATTRS
+        entry = self._entry(found, xattrs, NO_CONTENT)
+        if self.at and not found.path:
+            self.draft.ensure_folders(self.at.rpartition(b"/")[0], entry)
+        self.draft.put(Item(self.at + found.path, entry))
 
     def _compare(self, folder: Folder) -> None:
         path = self.at + folder.found.path
@@ -165,7 +165,7 @@ class TreeScan:
 
     def _put_attributes(self, folder: Folder, found: Found, old: Item | None) -> None:
         if found.is_directory and old is not None and old.entry.is_directory:
-            return  # its own attributes are compared when it is walked into
+            return  # its own attributes are put when it is walked into
         xattrs = NO_XATTRS if found.is_directory else self._xattrs(folder, found)
         entry = self._entry(found, xattrs, NO_CONTENT)
         self.draft.put(Item(self.at + found.path, entry))
