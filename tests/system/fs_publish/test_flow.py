@@ -18,6 +18,7 @@ from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.grafting import graft_of
 from cernvm.fs.publish.grafts import Graft, format_graft
 from cernvm.fs.publish.hooks import hooks_folder
+from cernvm.fs.publish.metainfo import parse_metainfo, publish_metainfo, read_metainfo
 from cernvm.fs.publish.publishing import Options, publish_changes, publish_tree
 from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.publish.settings import Settings, with_settings
@@ -380,3 +381,25 @@ def test_settings_are_kept_for_the_next_publication(cvm, home, tree):
     assert "nothing was done" in shown
     cvm("repo", "publish", "s.cernvm.test", tree)
     assert read_back(repository, store)[1].ttl_s == 900
+
+
+def test_a_repository_says_what_it_is(cvm, home, repository, store, tree):
+    publish_tree(repository, store, tree)
+    said = {"administrator": "Ada", "email": "ada@cern.test", "custom": {"é": [1]}}
+
+    signed = publish_metainfo(repository, store, said)
+
+    _, manifest = read_back(repository, store)
+    assert (manifest.revision, manifest.metainfo) == (1, signed.metainfo)
+    assert read_metainfo(manifest, store) == said
+    (tree / "new").write_bytes(b"")
+    publish_tree(repository, store, tree)
+    assert read_metainfo(read_back(repository, store)[1], store) == said
+    publish_metainfo(repository, store, None)
+    assert read_back(repository, store)[1].metainfo is None
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"email": 1}', b"[" * 60_000, b"{" + b" " * 70_000])
+def test_metainfo_that_cannot_be_is_refused(text):
+    with pytest.raises(InvalidInputError, match="metainfo"):
+        parse_metainfo(text)

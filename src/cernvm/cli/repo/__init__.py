@@ -31,6 +31,7 @@ WORDS: Words = {
     },
     "Keep": {
         "settings": ("cernvm.cli.repo.settling:settings", "Choose how a repository is published."),
+        "meta": ("cernvm.cli.repo.metainfo:meta", "Say who keeps a repository, and why."),
         "hooks": ("cernvm.cli.repo.settling:hooks", "List what runs around a publication."),
         "tag": ("cernvm.cli.repo.tags:tag", "Name revisions."),
         "rollback": ("cernvm.cli.repo.rolling_back:rollback", "Publish again what once was."),
@@ -46,6 +47,7 @@ WORDS: Words = {
     },
     "Serve": {
         "serve": ("cernvm.cli.repo.serving:serve", "Export repositories over HTTP."),
+        "pass-through": ("cernvm.cli.repo.passing:pass_through", "Serve what is fetched on demand."),
         "gateway": ("cernvm.cli.repo.gateway:gateway", "Let several publishers work on one."),
     },
 }  # fmt: skip

@@ -100,6 +100,8 @@ def write_revision(
         (manifest.root_catalog, ReferenceKind.ROOT_CATALOG),
         (certificate.digest, ReferenceKind.CERTIFICATE),
     ]
+    if manifest.metainfo is not None:
+        references.append((manifest.metainfo, ReferenceKind.METAINFO))
     stored_bytes = certificate.stored_bytes
     history: Digest | None = None
     if tags is not None:
