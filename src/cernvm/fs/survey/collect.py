@@ -24,10 +24,10 @@ from cernvm.fs.format.objects import REFLOG_PATH, ObjectKind, object_path
 from cernvm.fs.format.reflog import Reference, ReferenceKind
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import parse_reflog, shrink_reflog
+from cernvm.fs.survey.listing import Listed, list_drawers
 from cernvm.fs.survey.marks import (
     DRAWERS,
     Marks,
-    drawer_prefix,
     key_of_path,
     object_key,
     parse_alternative_path,
@@ -125,9 +125,9 @@ def collect(
             on_delete,
             last=frozenset(object_key(digest, ObjectKind.CATALOG) for digest in catalogs),
         )
-        for number in range(DRAWERS):
+        for number, listed_objects in list_drawers(store):
             told("sweep", number, DRAWERS)
-            sweep.drawer(number)
+            sweep.drawer(number, listed_objects)
         sweep.catalogs(catalogs)
         sweep.alternatives()
     if not dry_run:
@@ -280,11 +280,11 @@ class _Sweep:
     on_delete: Callable[[str, int], None] | None
     last: frozenset[bytes]
 
-    def drawer(self, number: int) -> None:
+    def drawer(self, number: int, listed: Listed) -> None:
         """All objects of a drawer but the catalogs of gone revisions, which are the last to go."""
         needed, condemned = self.needed.drawer(number), self.condemned.drawer(number)
         going: list[tuple[str, int]] = []
-        for path, status in self.store.listing(drawer_prefix(number)):
+        for path, status in listed:
             key = key_of_path(path)
             if key is None:
                 self.result.foreign += 1

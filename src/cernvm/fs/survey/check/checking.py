@@ -108,7 +108,7 @@ def _check(
         summary.catalogs, summary.entries = tree.catalogs, tree.entries
         for marks in (contents, others):
             summary.objects += sum(len(marks.drawer(number)) for number in range(256))
-        bad = dict(find_missing(store, contents, told)) | dict(find_missing(store, others, told))
+        bad = dict(find_missing(store, (contents, others), told))
         if options.with_data:
             bad |= dict(find_damaged(store, contents, told))
             bad |= dict(find_damaged(store, others, told))

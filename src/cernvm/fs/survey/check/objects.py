@@ -14,31 +14,28 @@ from cernvm.fs.format.pack import MAX_PACK_BYTES, Pack, PackReader, parse_pack_h
 from cernvm.fs.format.profile import MAX_PROFILE_BYTES
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.check.catalog import CONTENT_BYTES
-from cernvm.fs.survey.marks import DRAWERS, KEY_BYTES, Marks, drawer_prefix, key_of_path, parse_key
+from cernvm.fs.survey.listing import list_drawers
+from cernvm.fs.survey.marks import DRAWERS, KEY_BYTES, Marks, key_of_path, parse_key
 
 Problem = tuple[bytes, str]
 Told = Callable[[str, int, int], None]
 _AHEAD = 4  # requests in hand for each lane
 
 
-def find_missing(store: ObjectStore, needed: Marks, told: Told) -> Iterator[Problem]:
+def find_missing(store: ObjectStore, needed: Sequence[Marks], told: Told) -> Iterator[Problem]:
     """The keys of objects that are not there, or are empty; one listing of each folder, and no other request.
 
     Catalogs are left out: the walk that found the others has read them.
     """
-    for number in range(DRAWERS):
+    for number, listed in list_drawers(store):
         told("listed folders", number, DRAWERS)
-        keys = {record[:KEY_BYTES] for record in needed.drawer(number)}
-        if not keys:
-            continue
-        for path, status in store.listing(drawer_prefix(number)):
-            key = key_of_path(path)
-            if key in keys and status.size_bytes:
-                keys.remove(key)
+        keys = {record[:KEY_BYTES] for marks in needed for record in marks.drawer(number)}
+        for path, status in listed:
+            if status.size_bytes:
+                keys.discard(key_of_path(path) or b"")
         for key in sorted(keys):
-            if parse_key(key)[1] is ObjectKind.CATALOG:
-                continue
-            yield key, "it is not in the store"
+            if parse_key(key)[1] is not ObjectKind.CATALOG:
+                yield key, "it is not in the store"
 
 
 def find_damaged(store: ObjectStore, needed: Marks, told: Told) -> Iterator[Problem]:
@@ -68,9 +65,9 @@ def find_unneeded(
     """How many objects are there that nothing refers to, and their bytes; `roots` are keys beside `needed`."""
     others = set(roots)
     count = size_bytes = 0
-    for number in range(DRAWERS):
+    for number, listed in list_drawers(store):
         keys = {record[:KEY_BYTES] for marks in needed for record in marks.drawer(number)}
-        for path, status in store.listing(drawer_prefix(number)):
+        for path, status in listed:
             key = key_of_path(path)
             if key not in keys and key not in others:
                 count += 1
