@@ -1,12 +1,22 @@
 """Several publishers of one repository, each through the gateway, over real sockets."""
 
+import base64
+import http.client
+import json
+import os
 import threading
+from urllib.parse import urlsplit
 
 import pytest
 
-from cernvm.core.errors import DeniedError, TransactionOpenError
+from cernvm.core.errors import ConflictError, DeniedError, TransactionOpenError
+from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.gateway import service
+from cernvm.fs.gateway.lease import parse_lease_path
+from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.survey.reading import read_tags
+
+NAME = "t.cernvm.test"
 
 
 def test_what_is_published_through_the_gateway_is_served(site, publishers, grow):
@@ -80,8 +90,6 @@ def test_a_key_for_one_path_publishes_no_other(site, publishers, grow):
 
 def test_a_busy_path_is_refused_or_waited_for(site, publishers, grow):
     client, _ = site.key()
-    from cernvm.fs.gateway.lease import parse_lease_path
-
     given = client.lease(parse_lease_path("t.cernvm.test/one/sub"), hostname="", ttl_s=600)
     with pytest.raises(TransactionOpenError):
         publishers().publish(grow(a=b"a"), "/one")
@@ -103,8 +111,6 @@ def test_a_publication_that_fails_gives_its_lease_up(site, publishers, grow):
 
 
 def test_nested_catalogs_links_and_kinds_survive_the_merge(site, publishers, grow, tmp_path):
-    import os
-
     tree = grow(first=b"linked", script=b"#!/bin/sh\n")
     os.link(tree / "first", tree / "second")
     (tree / "nested").mkdir()
@@ -159,3 +165,44 @@ def test_what_is_there_is_not_sent_again(publishers, grow, received):
 
     assert first > 50
     assert sum(one.objects for one in received) < first + 5
+
+
+def test_who_listens_is_told_of_each_revision(site, publishers, grow):
+    parts = urlsplit(site.url)
+    body = json.dumps({"version": 1, "repository": NAME}).encode()
+    line = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    line.request("GET", parts.path + "/notifications/subscribe", body=body)
+    events = line.getresponse()
+
+    def told():
+        event = json.loads(events.readline().removeprefix(b"data: "))
+        assert events.readline() == b"\n"
+        return open_manifest(base64.b64decode(event["manifest"]), name=event["repository"])
+
+    assert told().revision == 0
+    publishers().publish(grow(a=b"a"), "/one")
+    assert told().root_catalog == site.manifest.root_catalog
+    publish_tree(site.repository, site.store, grow(b=b"b"), options=Options(at="/beside"))
+    announced = json.dumps({"repository": NAME, "manifest": "not believed"}).encode()
+    beside = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    beside.request("POST", parts.path + "/notifications/publish", body=announced)
+    assert json.loads(beside.getresponse().read())["status"] == "ok"
+    beside.close()
+    assert told().revision == 2
+    events.close()
+    line.close()
+
+
+def test_garbage_is_collected_through_the_gateway_while_nobody_publishes(site, publishers, grow):
+    publisher = publishers()
+    for content in (b"1", b"2"):
+        publisher.publish(grow(a=content), "/one")
+    client, _ = site.key(admin=True)
+    given = client.lease(parse_lease_path(f"{NAME}/two"), hostname="", ttl_s=60)
+    body = json.dumps({"repo": NAME, "num_revisions": 0, "days": 0}).encode()
+    with pytest.raises(ConflictError):
+        client._ask("POST", "/gc", body, [body])
+    client.cancel(given.token)
+
+    assert "revisions gone" in client._ask("POST", "/gc", body, [body])["output"]
+    assert site.files()[b"/one/a"] == b"2"

@@ -12,6 +12,7 @@ from typing import Any
 
 from cernvm.core.digest import Digest, parse_digest
 from cernvm.core.errors import FormatError, InvalidInputError
+from cernvm.core.home import check_repository_name
 from cernvm.fs.gateway.lease import LeasePath, parse_lease_path
 from cernvm.fs.gateway.object_pack import MAX_HEADER_BYTES
 
@@ -21,6 +22,8 @@ MAX_MESSAGE_BYTES = 64 << 10
 MAX_LIST_BYTES = 4 << 20
 MAX_TTL_S = 7 * 86400
 MIN_TTL_S = 1
+MAX_DAYS = 100_000
+DEFAULT_KEEP_DAYS = 3.0
 _WHERE = "request"
 
 
@@ -51,6 +54,16 @@ class CommitRequest:
     new_root: Digest
     tag: str = ""
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectRequest:
+    """Somebody wants garbage collected; beside tagged revisions so many before the head, and those of so many days."""
+
+    name: str
+    revisions: int
+    days: float
+    dry_run: bool
 
 
 def parse_lease_request(body: bytes) -> LeaseRequest:
@@ -88,6 +101,26 @@ def parse_commit_request(body: bytes) -> CommitRequest:
         tag="" if tag.startswith("generic") else tag,
         description=_text(message, "tag_description", ""),
     )
+
+
+def parse_collect_request(body: bytes) -> CollectRequest:
+    """A `POST /gc`."""
+    message = parse_object(body)
+    days, dry_run = message.get("days", DEFAULT_KEEP_DAYS), message.get("dry_run", False)
+    if (
+        not isinstance(days, int | float)
+        or not 0 <= days < MAX_DAYS
+        or not isinstance(dry_run, bool)
+    ):
+        raise FormatError("says for how long in no number, or whether in no truth", where=_WHERE)
+    revisions = _number(message, "num_revisions", 0)
+    name = check_repository_name(_text(message, "repo"))
+    return CollectRequest(name, max(0, revisions), float(days), dry_run)
+
+
+def parse_listen_request(body: bytes) -> str:
+    """The repository of a `GET /notifications/subscribe` or a `POST /notifications/publish`."""
+    return check_repository_name(_text(parse_object(body), "repository"))
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Source: docs/formats/gateway.md, "Requests".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,11 +20,14 @@ from cernvm.fs.gateway.protocol import (
     API_VERSION,
     PayloadRequest,
     check_version,
+    parse_collect_request,
     parse_commit_request,
     parse_lease_request,
+    parse_listen_request,
     parse_object,
 )
 from cernvm.fs.gateway.service import Gateway
+from cernvm.fs.survey.collect import Keeping
 
 ROOT = "/api/v1"
 MAX_ASKED = 50_000
@@ -62,16 +65,23 @@ class Request:
 
 
 Action = Callable[[Gateway, Request], Message]
+# Events; None whenever it is time to see whether anybody still listens.
+Events = Generator[Message | None, None, None]
+Stream = Callable[[Gateway, Request], Events]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An address; `is_admin` where only an administrator's key will do, `is_payload` where a pack follows."""
+    """An address and what it does: one answer, or a stream of events.
+
+    Shape: `is_admin` where only an administrator's key will do, `is_payload` where a pack follows.
+    """
 
     method: str
     pattern: re.Pattern[str]
     signed: Signed
-    action: Action
+    action: Action | None = None
+    stream: Stream | None = None
     is_admin: bool = False
     is_payload: bool = False
 
@@ -170,6 +180,30 @@ def _cancel_below(gateway: Gateway, request: Request) -> Message:
     return {"status": "ok", "cancelled": [str(lease.path) for lease in taken]}
 
 
+def _collect(gateway: Gateway, request: Request) -> Message:
+    wanted = parse_collect_request(request.body)
+    request.signer.check(LeasePath(wanted.name))
+    keeping = Keeping(revisions=wanted.revisions, days=wanted.days)
+    done = gateway.collect(wanted.name, keeping, dry_run=wanted.dry_run)
+    told = (
+        f"{done.gone_revisions} revisions gone, {done.kept_revisions} kept; "
+        f"{done.objects + done.leftovers} objects, {done.freed_bytes} bytes freed"
+    )
+    return {"status": "ok", "output": told}
+
+
+def _announce(gateway: Gateway, request: Request) -> Message:
+    # what was announced is not believed: the store is looked at
+    gateway.notices.look(parse_listen_request(request.body))
+    return {"status": "ok"}
+
+
+def _listen(gateway: Gateway, request: Request) -> Events:
+    name = parse_listen_request(request.body)
+    gateway.store(name)
+    return gateway.notices.listen(name)
+
+
 def _at(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(ROOT) + pattern)
 
@@ -190,6 +224,9 @@ ROUTES = (
     Route("DELETE", _at(f"/leases/{_TOKEN}"), Signed.TOKEN, _cancel),
     Route("POST", _at(f"/leases/{_TOKEN}/missing"), Signed.TOKEN, _missing),
     Route("DELETE", _at("/leases-by-path/(?P<name>.+)"), Signed.ADDRESS, _cancel_below, is_admin=True),
+    Route("POST", _at("/gc"), Signed.BODY, _collect, is_admin=True),
+    Route("POST", _at("/notifications/publish"), Signed.NOTHING, _announce),
+    Route("GET", _at("/notifications/subscribe"), Signed.NOTHING, stream=_listen),
     Route("POST", _at("/payloads/?"), Signed.MESSAGE, _payload, is_payload=True),
     Route("POST", _at(f"/payloads/{_TOKEN}"), Signed.TOKEN, _payload, is_payload=True),
 )  # fmt: skip

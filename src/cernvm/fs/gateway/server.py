@@ -10,12 +10,15 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import socket
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -25,7 +28,7 @@ from cernvm.core.log import fields
 from cernvm.fs.gateway.access import Key
 from cernvm.fs.gateway.answers import Message, describe_problem, encode
 from cernvm.fs.gateway.protocol import MAX_LIST_BYTES, MAX_MESSAGE_BYTES, parse_payload_request
-from cernvm.fs.gateway.routes import Request, Route, Signed, find_route
+from cernvm.fs.gateway.routes import Events, Request, Route, Signed, find_route
 from cernvm.fs.gateway.service import Gateway
 from cernvm.fs.gateway.signature import parse_authorization
 from cernvm.net.listening import open_listener
@@ -140,7 +143,12 @@ class _Exchange(BaseHTTPRequestHandler):
         self._began = time.monotonic()
         try:
             self._left_bytes = self._body_bytes = self._content_length()
-            answer = self._act()
+            route, request = self._request()
+            if route.stream is not None:
+                self._tell(route.stream(self.server.gateway, request))
+                return
+            assert route.action is not None
+            answer = route.action(self.server.gateway, request)
         except CvmError as error:
             answer = describe_problem(error)
             log.info(
@@ -154,7 +162,7 @@ class _Exchange(BaseHTTPRequestHandler):
             answer = {"status": "error", "reason": "the gateway failed", "kind": "Failure"}
         self._answer(answer)
 
-    def _act(self) -> Message:
+    def _request(self) -> tuple[Route, Request]:
         path = os.fsdecode(unquote_to_bytes(self.path.partition("?")[0]))
         route, name = find_route(self.command, path)
         address = {Signed.TOKEN: name.encode(), Signed.ADDRESS: self.path.encode("latin-1")}
@@ -170,7 +178,7 @@ class _Exchange(BaseHTTPRequestHandler):
             # the address, whose token was signed, comes before the message
             token = name or payload.token
             request = replace(request, payload=replace(payload, token=token), read=self._read)
-        return route.action(self.server.gateway, request)
+        return route, request
 
     def _message(self, route: Route) -> bytes:
         """The body, or of a payload what comes before the pack."""
@@ -238,6 +246,35 @@ class _Exchange(BaseHTTPRequestHandler):
         self.wfile.flush()
         if self._left_bytes:
             self._drain()
+
+    def _tell(self, events: Events) -> None:
+        """Send events for as long as somebody listens; nothing may be sent in between, the original takes it ill."""
+        self.close_connection = True
+        first = next(events, None)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.flush()
+        self.connection.settimeout(IDLE_TIMEOUT_S)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with closing(events):
+            for event in chain([first], events):
+                if event is not None:
+                    self.wfile.write(b"data: " + encode(event) + b"\n\n")
+                    self.wfile.flush()
+                elif self._has_gone():
+                    return
+
+    def _has_gone(self) -> bool:
+        """Whether the client has closed its end."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
+        try:
+            return bool(poller.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def _drain(self) -> None:
         """Take for a moment what is still coming: a reset would overtake the answer."""

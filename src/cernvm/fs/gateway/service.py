@@ -18,10 +18,12 @@ from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.errors import ConflictError, InvalidInputError, LeaseLostError
 from cernvm.core.home import Home
 from cernvm.core.log import fields
+from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.gateway.access import Key, KeyFolder
 from cernvm.fs.gateway.book import Answer, LeaseBook
 from cernvm.fs.gateway.lease import Lease
 from cernvm.fs.gateway.merging import Merge, true_base
+from cernvm.fs.gateway.notices import Notices
 from cernvm.fs.gateway.payload import Budget, Read, Received, missing_objects, receive_payload
 from cernvm.fs.gateway.protocol import (
     API_VERSION,
@@ -32,6 +34,7 @@ from cernvm.fs.gateway.protocol import (
     PayloadRequest,
     check_version,
 )
+from cernvm.fs.publish.collecting import collect_garbage
 from cernvm.fs.publish.publishing import Options, publish_changes
 from cernvm.fs.publish.repository import (
     Repository,
@@ -41,6 +44,7 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.collect import Collected, Keeping
 from cernvm.fs.survey.reading import read_tags
 
 log = logging.getLogger(__name__)
@@ -60,10 +64,14 @@ class Gateway:
     ttl_s: int = TTL_S
     clock: Clock = field(default_factory=SystemClock)
     budget: Budget = field(default_factory=Budget)
+    notices: Notices = field(init=False)
     _stores: dict[str, ObjectStore] = field(default_factory=dict)
     _commits: defaultdict[str, threading.Lock] = field(
         default_factory=lambda: defaultdict(threading.Lock)
     )
+
+    def __post_init__(self) -> None:
+        self.notices = Notices(lambda name: self.store(name).get(MANIFEST_PATH), self.clock)
 
     def lease(self, request: LeaseRequest, key: Key) -> Lease:
         """Give a lease to who holds the key; `PathBusyError`, `DeniedError`, `NotFoundError`."""
@@ -130,8 +138,26 @@ class Gateway:
                 return known
             answer = self._commit(token, request)
             self.book.finish_commit(token, answer)
+        self.notices.look(lease.path.repository)
         log.info("lease.committed", extra=fields(path=str(lease.path), revision=answer.revision))
         return answer
+
+    def collect(self, name: str, keeping: Keeping, *, dry_run: bool) -> Collected:
+        """Collect a repository's garbage; `ConflictError` while somebody has a lease on it."""
+        repository, store = self._repository(name), self.store(name)
+        if self.book.leases(name) and not dry_run:
+            raise ConflictError(
+                f"{name} is being published", advice="collect when no lease is open"
+            )
+        with self._commits[name]:
+            return collect_garbage(
+                repository,
+                store,
+                keeping=keeping,
+                dry_run=dry_run,
+                wait_s=STORE_WAIT_S,
+                clock=self.clock,
+            )
 
     def repositories(self) -> list[Repository]:
         """The repositories that are published through here."""
