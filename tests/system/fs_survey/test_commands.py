@@ -1,6 +1,7 @@
 """The words of `cvm repo` that look at a store and keep it."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -59,6 +60,20 @@ def test_a_difference_is_told_line_by_line_and_in_total(run):
     assert run("diff", NAME, "v2", "v5", "--at", "/number").startswith("M")
     assert run("diff", NAME, "v5", "v5").startswith("0 added, 0 removed")
     assert "no tag or revision 'v9'" in run("diff", NAME, "v9", status=12)
+
+
+def test_revisions_are_listed_with_what_they_hold_and_changed(run, answer, repository, store):
+    rows = answer("revisions", NAME, "--changes")
+
+    assert [row["revision"] for row in rows] == list(range(8, -1, -1))
+    assert rows[0]["tags"] == ["trunk"]
+    assert rows[0]["entries"] == 18
+    assert rows[-1]["changes"] is None, "there is none before it"
+    assert rows[-2]["changes"]["added"] == 17
+    assert rows[0]["changes"]["modified"] == 13
+    run("gc", NAME, "--keep", 0)
+    assert [row["revision"] for row in answer("revisions", NAME)] == [8, 7, 6, 3]
+    assert len(run("revisions", NAME, "--last", 2).splitlines()) == 3
 
 
 def test_catalogs_are_shown_as_a_tree(run, answer):
@@ -177,3 +192,17 @@ def test_garbage_is_collected_after_a_publication_where_that_is_wanted(run, answ
 
     assert collected["revisions"] == 4, "head, the one before, and two with names"
     assert lapse["revisions"] == 5, "a day has not passed"
+
+
+def test_a_replica_is_collected_without_a_new_signature(run, repository, tmp_path):
+    copy = tmp_path / "replica"
+    shutil.copytree(repository.storage, copy)
+    served = (copy / ".cvmfspublished").read_bytes()
+
+    told = json.loads(run("gc", copy, "--keep", 0, "--json"))
+
+    assert told["gone_revisions"] == 5
+    assert (copy / ".cvmfspublished").read_bytes() == served
+    checked = json.loads(run("check", copy, "--everything", "--json"))
+    assert checked["problems"] == 0
+    assert checked["revisions"] == 4

@@ -24,6 +24,7 @@ WORDS: Words = {
     "Look": {
         "ls": ("cernvm.cli.repo.making:list_repositories", "List the repositories."),
         "info": ("cernvm.cli.repo.making:info", "Show a repository."),
+        "revisions": ("cernvm.cli.repo.revisions:revisions", "List the revisions that are there."),
         "diff": ("cernvm.cli.repo.diffing:diff_", "Show what differs between two revisions."),
         "catalogs": ("cernvm.cli.repo.catalogs:catalogs", "Show a revision's catalogs."),
         "check": ("cernvm.cli.repo.checking:check_", "Tell what is wrong with a repository."),
