@@ -7,7 +7,10 @@ repository.
 
 import contextlib
 import os
+import shutil
+import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -168,3 +171,32 @@ def test_both_kinds_of_publisher_take_turns(site, original, publishers, grow):
 
     assert site.files()[b"/one/a"] == b"ours again"
     assert site.files()[b"/two/a"] == b"theirs"
+
+
+def test_its_subscriber_is_told_of_a_revision(site, original, publishers, grow, tmp_path):
+    """It reads a configuration in /etc, which it is shown in a mount namespace of its own."""
+    etc = tmp_path / "etc"
+    (etc / f"cvmfs/repositories.d/{NAME}").mkdir(parents=True)
+    (etc / f"cvmfs/repositories.d/{NAME}/client.conf").write_text(
+        f"CVMFS_SERVER_URL={site.public}\n"
+    )
+    (etc / "cvmfs/keys").mkdir()
+    shutil.copy(site.repository.keys.public, etc / "cvmfs/keys")
+    (tmp_path / "work-etc").mkdir()
+    overlay = f"lowerdir=/etc,upperdir={etc},workdir={tmp_path / 'work-etc'}"
+    subscriber = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", 'mount -t overlay overlay -o "$0" /etc && exec "$@"', overlay,
+         original.folder / "bin/cvmfs_swissknife", "notify", "-s", "-u", site.url, "-t", NAME, "-m", "0"],
+        env=original.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        time.sleep(1)
+        assert subscriber.poll() is None, subscriber.stdout.read()
+        publishers().publish(grow(a=b"a"), "/one")
+        output, _ = subscriber.communicate(timeout=20)
+    finally:
+        subscriber.kill()
+        subscriber.communicate()
+
+    assert subscriber.returncode == 0
+    assert "is now at revision 1" in output
