@@ -46,6 +46,8 @@ from cernvm.fs.publish.settings import with_settings
 @click.option(
     "--interpreter", default="", metavar="PATH", help="What runs a package's Python scripts."
 )
+@click.option("--image", default="", metavar="NAME", help="Which image of an OCI layout.")
+@click.option("--platform", default="", metavar="OS/ARCH", help="Which of an image's platforms.")
 @click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
 @click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
 @click.option(
@@ -77,6 +79,8 @@ def ingest_(
     owner: str,
     python: str,
     interpreter: str,
+    image: str,
+    platform: str,
     tag: str,
     message: str,
     chosen: Sequence[str],
@@ -105,6 +109,8 @@ def ingest_(
         is_nested=nested,
         python=python,
         interpreter=interpreter,
+        image=image,
+        platform=platform,
     )
     source = sys.stdin.buffer if str(archive) == "-" else archive
     store, sink = open_storage(repository), None

@@ -23,7 +23,7 @@ class Archive(Protocol):
     """The bytes of an archive, from the first to the last.
 
     Shape: `found` is the plain file that they all lie in as they are, None where there is no such file; `position`
-    counts the bytes that were read or skipped.
+    counts the bytes that were read or left out.
     Errors: `InvalidInputError` for an archive that is cut off, damaged, changed or grows too much.
     """
 
@@ -35,6 +35,9 @@ class Archive(Protocol):
 
     def skip(self, size: int) -> None:
         """Leave out bytes."""
+
+    def place_of(self, size: int) -> int | None:
+        """Where in the plain file the next so many bytes are; None where they have to be read."""
 
 
 class FileArchive:
@@ -64,6 +67,9 @@ class FileArchive:
     def skip(self, size: int) -> None:
         self.position = min(self.position + size, self._size)
 
+    def place_of(self, size: int) -> int | None:
+        return self._start + self.position if size <= self._size - self.position else None
+
 
 class StreamArchive:
     """An archive that can only be read from its first byte on."""
@@ -85,6 +91,9 @@ class StreamArchive:
     def skip(self, size: int) -> None:
         while size > 0 and (part := self._read(min(size, _SKIP_BYTES))):
             size -= len(part)
+
+    def place_of(self, size: int) -> int | None:  # noqa: ARG002  # of the port
+        return None
 
     def _read(self, size: int) -> bytes:
         try:

@@ -183,8 +183,7 @@ class TarReader:
             return self._sparse(stretches, size, left, name), end
         if kind in _KINDS or kind in (b"1", b"D"):
             return NO_DATA, end
-        offset = archive.position if archive.found is not None else None
-        return Data(stored, _Reader(archive, stored, name).read, offset), end
+        return Data(stored, _Reader(archive, stored, name).read, archive.place_of(stored)), end
 
     def _sparse(self, stretches: list[Stretch], size: int, stored: int, name: bytes) -> Data:
         checked = check_stretches(stretches, size=size, stored=stored)
