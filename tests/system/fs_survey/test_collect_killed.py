@@ -9,6 +9,7 @@ import pytest
 
 from cernvm.core.errors import TransactionOpenError
 from cernvm.fs.publish.collecting import collect_garbage
+from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.transaction import Transaction, forget_transaction, write_transaction
 from cernvm.fs.survey.collect import Keeping
@@ -105,3 +106,23 @@ def test_the_revision_that_an_open_transaction_changes_is_kept(repository, store
     forget_transaction(repository)
     collect_garbage(repository, store, keeping=KEEPING)
     assert not store.has(f"data/{older.hex[:2]}/{older.hex[2:]}C")
+
+
+@pytest.mark.soak
+def test_what_the_publisher_remembers_is_stored_again_after_it_was_collected(
+    repository, store, tmp_path
+):
+    tree, empty = tmp_path / "tree", tmp_path / "empty"
+    tree.mkdir()
+    empty.mkdir()
+    (tree / "comes-and-goes").write_bytes(b"unlike anything else")
+    (tree / "large").write_bytes(bytes(range(256)) * (20 << 12))
+    time.sleep(2.1)  # younger files are not remembered
+    publish_tree(repository, store, tree)
+    publish_tree(repository, store, empty)
+    publish_tree(repository, store, empty, options=Options(is_thorough=True))
+    collect_garbage(repository, store, keeping=Keeping(days=0, leftover_days=0))
+
+    publish_tree(repository, store, tree)
+
+    assert problems(repository, store, with_data=True) == []
