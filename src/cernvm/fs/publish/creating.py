@@ -58,6 +58,11 @@ def create_repository(
 
 def remove_repository(home: Home, repository: Repository) -> None:
     """Delete storage, keys, index and record of a repository; clients that hold it in their caches keep that."""
+    if repository.gateway:
+        raise InvalidInputError(
+            f"{repository.name} is kept elsewhere",
+            advice=f"forget it: cvm repo gateway leave {repository.name}",
+        )
     try:
         _remove(home, repository)
     except OSError as exc:
