@@ -1,6 +1,7 @@
 """Zips, wheels, conda packages and images, against what unzip, pip and others make of them."""
 
 import base64
+import bz2
 import csv
 import gzip
 import hashlib
@@ -14,9 +15,11 @@ import tarfile
 import zipfile
 
 import pytest
+import zstandard
 
 from cernvm.core.errors import DigestMismatchError, InvalidInputError
 from cernvm.fs.publish.ingest import Format, Ingestion, ingest
+from cernvm.fs.publish.ingest.conda import shorten_shebang
 from cernvm.fs.publish.publishing import Options
 
 from .conftest import read_back
@@ -327,3 +330,86 @@ def test_a_blob_that_differs_from_its_digest_is_refused(repository, store, tmp_p
     with pytest.raises(DigestMismatchError):
         published(repository, store, folder)
     assert list(read_back(repository, store)[0]) == [b""]
+
+
+BUILT_AT = "/build/" + "placehold_" * 20
+
+
+def make_conda(folder, *, noarch=False):
+    """The contents of a small package: (info, pkg) as members of tars."""
+    index = {"name": "greeting", "version": "1.0", "build": "0", "depends": []}
+    if noarch:
+        index["noarch"] = "python"
+    files = {
+        "bin/run": f"#!{BUILT_AT}/bin/python\nprint('{BUILT_AT}/share')\n".encode(),
+        "lib/libgreeting.so": b"\x7fELF" + BUILT_AT.encode() + b"/share\0" + b"tail" + bytes(300),
+        "site-packages/greeting/core.py": b"def run():\n    return 0\n",
+    }
+    modes = {"bin/run": "text", "lib/libgreeting.so": "binary"}
+    paths = [
+        {"_path": name, "path_type": "hardlink"}
+        | ({"prefix_placeholder": BUILT_AT, "file_mode": modes[name]} if name in modes else {})
+        for name in files
+    ]
+    link = {"noarch": {"type": "python", "entry_points": ["greet = greeting.core:run"]}}
+    info = {
+        "info/index.json": json.dumps(index).encode(),
+        "info/paths.json": json.dumps({"paths": paths, "paths_version": 1}).encode(),
+    }
+    if noarch:
+        info["info/link.json"] = json.dumps(link).encode()
+    return list(info.items()), list(files.items())
+
+
+@pytest.mark.parametrize("kind", ["conda", "tar.bz2"])
+def test_a_conda_package_knows_where_its_clients_see_it(repository, store, tmp_path, kind):
+    info, pkg = make_conda(tmp_path)
+    archive = tmp_path / f"greeting-1.0-0.{kind}"
+    if kind == "conda":
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
+            for name, members in (("pkg", pkg), ("info", info)):
+                packed = zstandard.compress(layer_of(*members))
+                made.writestr(f"{name}-greeting-1.0-0.tar.zst", packed)
+    else:
+        archive.write_bytes(bz2.compress(layer_of(*pkg, *info)))
+
+    found = published(repository, store, archive, "/env", format=Format.CONDA)
+
+    prefix = b"/cvmfs/t.cernvm.test/env"
+    script = b"#!" + prefix + b"/bin/python\nprint('" + prefix + b"/share')\n"
+    assert found[b"/bin/run"][1] == script
+    library = found[b"/lib/libgreeting.so"][1]
+    assert len(library) == len(dict(pkg)["lib/libgreeting.so"])
+    assert library.startswith(b"\x7fELF" + prefix + b"/share\0")
+    assert library.endswith(b"\0tail" + bytes(300))
+    record = json.loads(found[b"/conda-meta/greeting-1.0-0.json"][1])
+    assert record["files"] == sorted(dict(pkg))
+    assert not any(path.startswith(b"/info") for path in found)
+
+
+def test_a_python_package_for_all_machines_gets_its_place_and_scripts(repository, store, tmp_path):
+    info, pkg = make_conda(tmp_path, noarch=True)
+    archive = tmp_path / "a.tar.bz2"
+    archive.write_bytes(bz2.compress(layer_of(*info, *pkg)))
+
+    found = published(repository, store, archive, "/env", format=Format.CONDA, python="3.12")
+
+    assert b"/lib/python3.12/site-packages/greeting/core.py" in found
+    assert found[b"/bin/greet"][1].startswith(b"#!/cvmfs/t.cernvm.test/env/bin/python3.12\n")
+    assert found[b"/bin/greet"][0].mode == stat.S_IFREG | 0o755
+
+
+def test_a_prefix_that_does_not_fit_is_refused_by_name(repository, store, tmp_path):
+    info, pkg = make_conda(tmp_path)
+    archive = tmp_path / "a.tar.bz2"
+    archive.write_bytes(bz2.compress(layer_of(*info, *pkg)))
+
+    with pytest.raises(InvalidInputError, match="libgreeting.so' has room for a folder of"):
+        published(repository, store, archive, "/env" + "/long" * 50, format=Format.CONDA)
+
+
+def test_a_shebang_that_the_kernel_cannot_read_goes_by_env():
+    assert shorten_shebang(b"#!/a/python -s\nx") == b"#!/a/python -s\nx"
+    long = b"#!/" + b"a" * 130 + b"/python3 -s\nx"
+    assert shorten_shebang(long) == b"#!/usr/bin/env python3 -s\nx"

@@ -46,6 +46,12 @@ from cernvm.fs.publish.settings import with_settings
 @click.option(
     "--interpreter", default="", metavar="PATH", help="What runs a package's Python scripts."
 )
+@click.option(
+    "--prefix",
+    default="",
+    metavar="FOLDER",
+    help="Where clients see PATH, for conda packages.  [default: /cvmfs/NAME/PATH]",
+)
 @click.option("--image", default="", metavar="NAME", help="Which image of an OCI layout.")
 @click.option("--platform", default="", metavar="OS/ARCH", help="Which of an image's platforms.")
 @click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
@@ -79,6 +85,7 @@ def ingest_(
     owner: str,
     python: str,
     interpreter: str,
+    prefix: str,
     image: str,
     platform: str,
     tag: str,
@@ -109,6 +116,7 @@ def ingest_(
         is_nested=nested,
         python=python,
         interpreter=interpreter,
+        prefix=prefix,
         image=image,
         platform=platform,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +40,8 @@ def ingest(
     """
     chosen, wanted = options or Options(), how or Ingestion()
     at = parse_path(chosen.at)
+    if not wanted.prefix:
+        wanted = replace(wanted, prefix=f"/cvmfs/{repository.name}{os.fsdecode(at)}")
 
     def change(draft: Draft, writer: ContentWriter) -> None:
         with Seen() as seen, open_layers(archive, wanted) as layers:

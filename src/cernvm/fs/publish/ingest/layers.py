@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cernvm.core.errors import InvalidInputError
+from cernvm.fs.publish.ingest.conda import open_conda
 from cernvm.fs.publish.ingest.member import Member
 from cernvm.fs.publish.ingest.oci import Image, open_image
 from cernvm.fs.publish.ingest.source import archive_from, archive_in, open_source
@@ -27,6 +28,7 @@ class Format(Enum):
     TAR = "tar"
     ZIP = "zip"
     WHEEL = "wheel"
+    CONDA = "conda"
     OCI = "oci"
 
 
@@ -37,7 +39,8 @@ class Ingestion:
     Shape: `strip` path components are taken off a tar's or zip's members, which are left out if nothing is left of
     them; where `deletes`, what stands at the path and is not in the archive goes; where `is_nested`, it gets a catalog
     of its own; `python` is the version, as `X.Y`, whose folder modules go to, `interpreter` what runs their scripts: by
-    default what the package was built for; `image` and `platform` choose one of several images.
+    default what the package was built for; `image` and `platform` choose one of several images; `prefix` is where
+    clients will see the path, for packages that have to know it.
     """
 
     format: Format = Format.AUTO
@@ -48,6 +51,7 @@ class Ingestion:
     interpreter: str = ""
     image: str = ""
     platform: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ def _kind_of(archive: Path | BinaryIO) -> Format:
         return Format.OCI
     if archive.suffix == ".whl":
         return Format.WHEEL
+    if archive.suffix == ".conda":
+        return Format.CONDA
     with open_source(archive) as (_, descriptor):
         return Format.ZIP if os.pread(descriptor, 2, 0) == b"PK" else Format.TAR
 
@@ -119,6 +125,12 @@ def _open_wheel(archive: Path, how: Ingestion) -> Iterator[Iterator[Layer]]:
 
 
 @contextmanager
+def _open_conda(archive: Path, how: Ingestion) -> Iterator[Iterator[Layer]]:
+    with open_conda(archive, how.prefix, python=how.python) as members:
+        yield iter([Layer(members)])
+
+
+@contextmanager
 def _open_oci(archive: Path, how: Ingestion) -> Iterator[Iterator[Layer]]:
     with (
         open_image(archive, reference=how.image, wanted=how.platform) as image,
@@ -137,5 +149,6 @@ def _layers_of(image: Image) -> Generator[Layer, None, None]:
 _OPENERS: dict[Format, Callable[[Path, Ingestion], AbstractContextManager[Iterator[Layer]]]] = {
     Format.ZIP: _open_zip,
     Format.WHEEL: _open_wheel,
+    Format.CONDA: _open_conda,
     Format.OCI: _open_oci,
 }

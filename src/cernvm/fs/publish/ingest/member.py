@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -26,6 +27,15 @@ class Data:
     size: int
     read: Callable[[int], bytes]
     offset: int | None = None
+
+    def content(self) -> bytes:
+        """All of it; for what fits into memory."""
+        parts = []
+        left = self.size
+        while left > 0 and (part := self.read(left)):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
 
 
 NO_DATA = Data(0, lambda _size: b"", 0)
@@ -66,6 +76,18 @@ class Member:
         if not self.path and not stat.S_ISDIR(self.mode):
             raise wrong_member(self.path, "is no directory, and has no name")
         return self
+
+
+def made_file(path: str, data: bytes, *, mode: int = 0o644, mtime_ns: int = 0) -> Member:
+    """A file that no archive holds, but that belongs to what it holds; `path` has no slash ahead."""
+    return Member(
+        b"/" + os.fsencode(path),
+        stat.S_IFREG | mode,
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        mtime_ns=mtime_ns,
+        data=Data(len(data), io.BytesIO(data).read),
+    )
 
 
 def clean_path(name: bytes, *, strip: int = 0) -> bytes | None:

@@ -7,7 +7,6 @@ Source: the OCI image specification 1.1, "Image Layout", "Image Index", "Image M
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import platform
@@ -20,12 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cernvm.core.errors import DigestMismatchError, InvalidInputError, NotFoundError
-from cernvm.fs.publish.ingest.member import Data, Member, wrong_member
+from cernvm.fs.publish.ingest.member import Member, made_file, wrong_member
 from cernvm.fs.publish.ingest.source import FileArchive, archive_in, open_source
 from cernvm.fs.publish.ingest.tar import TarReader
 from cernvm.fs.publish.source import Found
 
-CONFIG_NAME = b"/.oci-config.json"
+CONFIG_NAME = ".oci-config.json"
 _WHITEOUT, _OPAQUE, _OLD = b".wh.", b".wh..wh..opq", b".wh..wh."
 _MOST_JSON_BYTES = 16 << 20
 _MOST_INDEXES = 8
@@ -118,11 +117,7 @@ class Image:
     def config(self) -> Member:
         """The configuration, as a file."""
         data = self._json_bytes(self._manifest.get("config"))
-        return Member(
-            CONFIG_NAME,
-            stat.S_IFREG | 0o644,
-            data=Data(len(data), io.BytesIO(data).read),
-        )
+        return made_file(CONFIG_NAME, data)
 
     def _choose(self, index: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
         """The manifest of the image that is meant."""

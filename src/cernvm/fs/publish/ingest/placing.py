@@ -120,7 +120,7 @@ class Placer:
         if data.offset is not None and self._layer.found is not None:
             writer.add_extent(self._layer.found, data.offset, data.size, done)
         elif data.size <= _SMALL_BYTES:
-            writer.add_bytes(_all(member), done)
+            writer.add_bytes(data.content(), done)
         else:
             writer.add_stream(data.read, done)
 
@@ -263,13 +263,3 @@ def _is_same(old: Item, item: Item) -> bool:
     """Whether they differ in their links only."""
     entry = replace(old.entry, hardlink_group=0, link_count=1)
     return entry == item.entry and old.chunks == item.chunks
-
-
-def _all(member: Member) -> bytes:
-    """A small member's content."""
-    parts = []
-    left = member.data.size
-    while left > 0 and (part := member.data.read(left)):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)

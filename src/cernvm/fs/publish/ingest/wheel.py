@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cernvm.core.errors import InvalidInputError
-from cernvm.fs.publish.ingest.member import Data, Member, wrong_member
+from cernvm.fs.publish.ingest.member import Data, Member, made_file, wrong_member
 from cernvm.fs.publish.ingest.zips import Zip, raw_name, time_s
 
 _MOST_BYTES = 64 << 20  # of a file of metadata
@@ -77,7 +77,7 @@ class Wheel:
             if name.endswith("/") or name in self._unrecorded():
                 continue
             yield self._member(name, info)
-        last = max((time_s(info) for info in self._infos.values()), default=0)
+        last = max(time_s(info) for info in self._infos.values()) * 10**9
         for script, target in self._entry_points():
             yield self._made(f"bin/{script}", self._script(script, target), 0o755, last)
         yield self._made(f"{self._site}/{self._metadata}/INSTALLER", b"cernvm\n", 0o644, last)
@@ -85,7 +85,8 @@ class Wheel:
         text = io.StringIO()
         rows = [*self._rows, (self._relative(record), "", "")]
         csv.writer(text, lineterminator="\n").writerows(sorted(rows))
-        yield _file(record, text.getvalue().encode("utf-8", "surrogateescape"), 0o644, last)
+        data = text.getvalue().encode("utf-8", "surrogateescape")
+        yield made_file(record, data, mtime_ns=last)
 
     # --- where things go
 
@@ -122,22 +123,22 @@ class Wheel:
         is_script = ".data/scripts/" in name
         mode = 0o755 if is_script or member.mode & 0o111 else 0o644
         if is_script:
-            data = b"".join(iter(lambda: read(_MOST_BYTES), b""))
+            data = Data(member.data.size, read).content()
             if data.startswith(b"#!python"):
                 data = b"#!" + self._interpreter.encode() + b"\n" + data.partition(b"\n")[2]
-            return self._made(target, data, mode, member.mtime_ns // 10**9)
+            return self._made(target, data, mode, member.mtime_ns)
         self._rows.append(
             (self._relative(target), f"{recorded.algorithm}={recorded.digest}", recorded.size)
         )
         member.data = Data(member.data.size, read)
-        member.path = _path(target)
+        member.path = b"/" + os.fsencode(target)
         member.mode = stat.S_IFREG | mode
         return member
 
-    def _made(self, target: str, data: bytes, mode: int, time_s: int) -> Member:
+    def _made(self, target: str, data: bytes, mode: int, mtime_ns: int) -> Member:
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         self._rows.append((self._relative(target), f"sha256={digest}", str(len(data))))
-        return _file(target, data, mode, time_s)
+        return made_file(target, data, mode=mode, mtime_ns=mtime_ns)
 
     # --- metadata
 
@@ -210,19 +211,3 @@ def _checked(member: Member, recorded: _Recorded) -> Callable[[int], bytes]:
         return data
 
     return read
-
-
-def _path(target: str) -> bytes:
-    return b"/" + os.fsencode(target)
-
-
-def _file(target: str, data: bytes, mode: int, time_s: int) -> Member:
-    stream = io.BytesIO(data)
-    return Member(
-        _path(target),
-        stat.S_IFREG | mode,
-        uid=os.geteuid(),
-        gid=os.getegid(),
-        mtime_ns=time_s * 10**9,
-        data=Data(len(data), stream.read),
-    )

@@ -66,17 +66,18 @@ class Zip:
         if stat.S_ISLNK(mode):
             member.target = self.content(info, _MOST_LINK_BYTES)
         elif stat.S_ISREG(mode):
-            member.data = Data(info.file_size, self._reader(info))
+            member.data = Data(info.file_size, self.reader(info))
         return member.checked()
 
     def content(self, info: zipfile.ZipInfo, most_bytes: int) -> bytes:
         """All of a small member."""
         if info.file_size > most_bytes:
             raise wrong_member(raw_name(info), f"is larger than {most_bytes} bytes")
-        read = self._reader(info)
+        read = self.reader(info)
         return b"".join(iter(lambda: read(most_bytes + 1), b""))
 
-    def _reader(self, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
+    def reader(self, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
+        """What reads a member, as a file's `read` does; its errors name it."""
         stream: list[IO[bytes]] = []
         left = info.file_size
 
