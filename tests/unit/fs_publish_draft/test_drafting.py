@@ -185,6 +185,40 @@ def test_nothing_can_be_put_where_there_is_no_directory(press):
             draft.ensure_folders(b"/file/below", folder_item(b"").entry)
 
 
+def test_what_was_put_into_a_directory_before_it_went_does_not_open_it_again(press):
+    with press.draft() as draft:
+        plant(draft)
+        draft.put(file_item(b"/a/b/last"))
+        draft.put(file_item(b"/a/last"))
+        draft.remove(b"/a")
+        with pytest.raises(NotFoundError):
+            draft.put(file_item(b"/a/f"))
+        with pytest.raises(NotFoundError):
+            draft.listing(b"/a/b")
+
+
+def test_counters_are_right_beside_catalogs_that_are_not_looked_into(press):
+    """What stays unread is known by the difference, which every move of catalogs has to keep."""
+
+    def plant_beside(draft):
+        plant(draft)
+        for path in (b"/z/.cvmfscatalog", b"/n/m/o/.cvmfscatalog", b"/n/p/.cvmfscatalog"):
+            draft.ensure_folders(path.rpartition(b"/")[0], folder_item(b"").entry)
+            draft.put(file_item(path))
+
+    press.publish(plant_beside)
+    for change in (
+        lambda draft: draft.remove(b"/n/m/.cvmfscatalog"),
+        lambda draft: draft.put(file_item(b"/n/m/.cvmfscatalog")),
+        lambda draft: (draft.remove(b"/n/p"), draft.remove(b"/n/.cvmfscatalog")),
+        lambda draft: draft.put(file_item(b"/n/.cvmfscatalog")),
+        lambda draft: (draft.remove(b"/n/m/o"), draft.remove(b"/n/.cvmfscatalog")),
+        lambda draft: draft.remove(b"/n"),
+    ):
+        press.publish(change)
+        press.read()
+
+
 def test_missing_folders_are_made_down_to_the_path(press):
     press.publish(lambda draft: draft.ensure_folders(b"/x/y/z", folder_item(b"").entry))
 
