@@ -15,6 +15,7 @@ from cernvm.core.digest import Algorithm
 from cernvm.core.errors import DeniedError, ExistsError, InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.objects import ObjectKind, object_path
+from cernvm.fs.publish import limiting
 from cernvm.fs.publish.grafting import graft_of
 from cernvm.fs.publish.grafts import Graft, format_graft
 from cernvm.fs.publish.hooks import hooks_folder
@@ -403,3 +404,18 @@ def test_a_repository_says_what_it_is(cvm, home, repository, store, tree):
 def test_metainfo_that_cannot_be_is_refused(text):
     with pytest.raises(InvalidInputError, match="metainfo"):
         parse_metainfo(text)
+
+
+def test_what_some_readers_do_not_bear_is_refused_where_that_is_wanted(
+    repository, store, tree, monkeypatch
+):
+    monkeypatch.setattr(limiting, "MOST_NESTED_ENTRIES", 3)
+    strict = with_(repository, limits=True)
+    with pytest.raises(InvalidInputError, match="the catalog of /sub has 4 entries"):
+        publish_tree(strict, store, tree)
+    assert publish_tree(repository, store, tree).revision == 1
+
+    with (tree / "sparse").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    with pytest.raises(InvalidInputError, match="sparse' is larger"):
+        publish_tree(strict, store, tree)

@@ -30,6 +30,7 @@ from cernvm.fs.publish.dirtab import MAX_BYTES as DIRTAB_BYTES
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.grafts import GRAFT_PREFIX, MAX_BYTES, Graft, parse_graft
 from cernvm.fs.publish.index import Index, KnownFile
+from cernvm.fs.publish.limiting import MOST_FILE_BYTES
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.settings import Settings
 from cernvm.fs.publish.source import Folder, Found, read_small, walk_folders
@@ -189,6 +190,11 @@ class TreeScan:
     def _put_file(self, folder: Folder, names: Sequence[Found], old: Item | None) -> None:
         """One file, under all its names in a directory; `old` is what stands at its only name."""
         found = names[0]
+        if self.settings.limits and found.status.st_size > MOST_FILE_BYTES:
+            raise InvalidInputError(
+                f"{os.fsdecode(found.place)!r} is larger than {MOST_FILE_BYTES} bytes",
+                advice="set limits=false if all readers bear it",
+            )
         known = None if self.is_thorough else self.index.file(found.status)
         if known is not None:
             if old is not None and self._stands(old, found, known):

@@ -19,13 +19,14 @@ class Settings:
     """What a repository's publisher has chosen; every field has the default of the format's usual writer.
 
     Shape: `deflate` names the library that makes zlib streams, and its level; `chunk_*_bytes` where large files are
-    cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a catalog that is split by itself; `limits`
-    makes a publication fail where a catalog or a file grows past what readers are known to bear; a hook may take
-    `hook_deadline_s`; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage that
+    cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a catalog that is split by itself, unless
+    `catalogs` is off; with `limits` a catalog or a file that is larger than some readers bear is an error; a hook may
+    take `hook_deadline_s`; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage that
     `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`; with `virtual_snapshots`
-    the hidden folder `/.cvmfs/snapshots` shows the revisions of all tags; `ttl_s`, `gc` and
-    `volatile` are what the revision says to its readers, None as the last one did.
-    Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
+    the hidden folder `/.cvmfs/snapshots` shows the revisions of all tags; `ttl_s`, `gc` and `volatile` are what the
+    revision says to its readers, None as the last one did.
+    `master_key` is where the master key is kept, if not beside the others: a path, `command:…` or `pkcs11:…`; with
+    `alternative_paths` root catalog and certificate also lie beside the manifest. Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
     """
 
     xattrs: bool = True
@@ -37,10 +38,10 @@ class Settings:
     chunk_most_bytes: int = 16 << 20
     legacy_bulk_hash: bool = False
     external: bool = False
+    limits: bool = False
     catalogs: bool = True
     most_entries: int = 100_000
     fewest_entries: int = 1_000
-    limits: bool = False
     automatic_tag: bool = True
     hook_deadline_s: float = 300.0
     auto_tag_days: float = 0.0
@@ -49,6 +50,8 @@ class Settings:
     gc_keep_days: float = 3.0
     gc_keep_revisions: int = 0
     virtual_snapshots: bool | None = None
+    master_key: str = ""
+    alternative_paths: bool | None = None
     ttl_s: int | None = None
     gc: bool | None = None
     volatile: bool | None = None

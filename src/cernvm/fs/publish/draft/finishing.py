@@ -35,6 +35,7 @@ from cernvm.fs.publish.draft.markers import marker_entry
 from cernvm.fs.publish.draft.rows import MODE, Rows
 from cernvm.fs.publish.draft.splitting import Splitter
 from cernvm.fs.publish.draft.weighing import CatalogLimits, heavy_folders
+from cernvm.fs.publish.limiting import check_catalog
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.profiles import Find, ProfileWriter, Recording, WrittenProfile
 from cernvm.fs.publish.repository import Repository
@@ -163,6 +164,7 @@ class Finisher:
             subtree = sum((one.counted for one in catalog.loaded.values()), Counters())
         statistics = Statistics(rows.counters(nested=len(catalog.nested)), subtree)
         rows.set_statistics(statistics)
+        check_catalog(catalog.prefix, statistics.own, is_strict=self.repository.settings.limits)
         if catalog.parent is not None:
             catalog.parent.gained += statistics.total - catalog.counted
         catalog.counted, catalog.gained = statistics.total, Counters()
