@@ -8,23 +8,44 @@ Source: docs/formats/repository.md.
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from cernvm.core.digest import Digest
+from cernvm.core.digest import DIGEST_BYTES, Algorithm, Digest
 from cernvm.core.errors import FormatError
 from cernvm.fs.format import catalog as rows
 from cernvm.fs.format.compress import Compression
-from cernvm.fs.format.entry import Chunk, Entry, EntryFlag, EntryKind, NestedCatalog, check_chunks
+from cernvm.fs.format.entry import (
+    MAX_NAME_BYTES,
+    Chunk,
+    Entry,
+    EntryFlag,
+    EntryKind,
+    NestedCatalog,
+    check_chunks,
+)
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.statistics import NAMES, Statistics, parse_statistics
 from cernvm.fs.survey.check.finding import Finding
 from cernvm.fs.survey.database import unpack_tables
-from cernvm.fs.survey.marks import object_key
+from cernvm.fs.survey.marks import key_suffix, object_key
 from cernvm.fs.survey.references import open_catalog_database
 
 CONTENT_BYTES = 9  # of a record after its key: size of the content, and compression
+NAME = 9  # of a row as it is selected
+_FILE = int(EntryFlag.FILE)
+_NOT_ALGORITHMS = ~(0b111 << 8 | 0b111 << 11)
+_ZEROS = bytes(DIGEST_BYTES)
+_RESERVED = frozenset({b".", b"..", rows.CATALOG_MARKER})
+# by the flags of an ordinary file: the end of its object's key, and its compression
+_PLAIN_SUFFIXES = {
+    _FILE | one.flag << 8 | packing << 11: (key_suffix(one, ObjectKind.PLAIN), bytes((packing,)))
+    for one in Algorithm
+    for packing in Compression
+}
 _BIND = int(EntryFlag.BIND_MOUNTPOINT)
 _DANGLING = (
     "SELECT name FROM catalog AS row WHERE (parent_1, parent_2) <> (0, 0) AND NOT EXISTS"
@@ -138,8 +159,8 @@ class _Rows:
         select = self._select + "parent_1 = ? AND parent_2 = ?"
         subdirectories = 0
         below = []
-        for row in self._database.execute(select, rows.path_key(path)).fetchall():
-            name = row[3 + 6] if type(row[3 + 6]) is bytes else b"?"
+        for row in self._odd(path, self._database.execute(select, rows.path_key(path)).fetchall()):
+            name = row[NAME] if type(row[NAME]) is bytes else b"?"
             child = path + b"/" + name
             entry = self._entry(row, child)
             if entry is None:
@@ -163,6 +184,43 @@ class _Rows:
                 path,
             )
         return iter(below)
+
+    def _odd(self, path: bytes, found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows of a directory but those of ordinary files with nothing wrong, which are counted and recorded.
+
+        Nearly all rows are of this kind; taking them by their values costs a third of making entries of them.
+        """
+        start, own, records = path + b"/", self._own, self._checked.records
+        odd = []
+        for row in found:
+            first, second, flags, links, raw, size, mode, _, _, name, _, _, _, xattr, part_ns = row
+            if not (
+                int is type(flags) is type(size) is type(mode) is type(row[7])
+                and int is type(row[11]) is type(row[12])
+                and flags & _NOT_ALGORITHMS == _FILE
+                and (suffix := _PLAIN_SUFFIXES.get(flags)) is not None
+                and links == 1
+                and type(raw) is bytes is type(name)
+                and len(raw) == DIGEST_BYTES
+                and raw != _ZEROS
+                and 0 <= size < 1 << 63
+                and mode & ~0o7777 == stat.S_IFREG
+                and xattr is None
+                and (part_ns is None or (type(part_ns) is int and 0 <= part_ns < 10**9))
+                and 0 < len(name) <= MAX_NAME_BYTES
+                and name not in _RESERVED
+                and b"/" not in name
+                and b"\0" not in name
+                and rows.path_key(start + name) == (first, second)
+            ):
+                odd.append(row)
+                continue
+            own["regular"] += 1
+            own["file_size"] += size
+            key_end, compression = suffix
+            records.append(raw + key_end + size.to_bytes(CONTENT_BYTES - 1, "big") + compression)
+        self._checked.entries += len(found) - len(odd)
+        return odd
 
     def _entry(self, row: tuple[object, ...], path: bytes) -> Entry | None:
         """The row as an entry that is right in itself, counted; None where it cannot be read."""
