@@ -26,7 +26,8 @@ class Settings:
     the hidden folder `/.cvmfs/snapshots` shows the revisions of all tags; `ttl_s`, `gc` and `volatile` are what the
     revision says to its readers, None as the last one did.
     `master_key` is where the master key is kept, if not beside the others: a path, `command:…` or `pkcs11:…`; with
-    `alternative_paths` root catalog and certificate also lie beside the manifest. Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
+    `alternative_paths` root catalog and certificate also lie beside the manifest.
+    Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
     """
 
     xattrs: bool = True
