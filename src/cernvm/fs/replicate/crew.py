@@ -25,9 +25,10 @@ from cernvm.fs.format.pack import Pack, PackReader
 from cernvm.fs.store.port import ObjectStore
 from cernvm.net import Fetcher, Sink, Want
 
-DEFAULT_THREADS = 6  # each with many requests on its connection; more wait for the interpreter
+DEFAULT_THREADS = 4  # each with many requests on its connection; more wait for the interpreter
 _MOST_JOBS = 64  # of one turn on a connection
 _LEAST_JOBS = 8
+_TOLD_AT_ONCE = 32
 _TURN_BYTES = 4 << 20
 _HELD_BYTES = 192 << 20  # of objects that are on their way into memory
 _TURN_S = 120.0
@@ -80,7 +81,8 @@ class Crew:
         self._store = store
         self._clock = clock or SystemClock()
         self._jobs: deque[Job] = deque()
-        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[list[Done]] = queue.SimpleQueue()
+        self._taken: deque[Done] = deque()
         self._changed = threading.Condition()
         self._held_bytes = 0
         self._is_over = False
@@ -122,22 +124,33 @@ class Crew:
 
     def take(self) -> Done:
         """What became of some job; waits for it."""
-        done = self._done.get()
+        if not self._taken:
+            self._taken.extend(self._done.get())
         self.under_way -= 1
-        return done
+        return self._taken.popleft()
 
     def _work(self) -> None:
         turn: list[Job] = []
         try:
             while turn := self._next_turn():
-                for done in self._fetch(turn):
-                    self._done.put(done)
+                self._report(self._fetch(turn))
                 with self._changed:
                     self._held_bytes -= _held(turn)
                     self._changed.notify_all()
         finally:
             if turn:  # what nobody foresaw ends this thread: whoever waits must hear of it
-                self._done.put(Done(turn[0], sys.exc_info()[1]))
+                self._done.put([Done(turn[0], sys.exc_info()[1])])
+
+    def _report(self, fetched: Iterator[Done]) -> None:
+        """Tell of several at once, since each time the other thread has to be woken; at once of what it waits for."""
+        some: list[Done] = []
+        for done in fetched:
+            some.append(done)
+            if not done.job.is_kept or done.error is not None or len(some) >= _TOLD_AT_ONCE:
+                self._done.put(some)
+                some = []
+        if some:
+            self._done.put(some)
 
     def _next_turn(self) -> list[Job]:
         """The jobs of the next turn; none when all is over."""
@@ -147,13 +160,13 @@ class Crew:
                     not self._held_bytes
                     or self._held_bytes + self._jobs[0].size_bytes <= _HELD_BYTES
                 ):
-                    turn = self._taken()
+                    turn = self._pop_turn()
                     self._held_bytes += _held(turn)
                     return turn
                 self._changed.wait()
             return []
 
-    def _taken(self) -> list[Job]:
+    def _pop_turn(self) -> list[Job]:
         most = max(_LEAST_JOBS, min(_MOST_JOBS, len(self._jobs) // len(self._threads)))
         turn = [self._jobs.popleft()]
         size_bytes = turn[0].size_bytes
