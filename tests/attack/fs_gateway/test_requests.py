@@ -13,6 +13,8 @@ from cernvm.core.errors import DeniedError, LeaseLostError
 from cernvm.fs.format.compress import deflate
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.gateway import server
+from cernvm.fs.gateway.client import GatewayClient
+from cernvm.fs.gateway.lease import LeasePath, PathBusyError
 from cernvm.fs.gateway.object_pack import SentObject, format_pack_header, header_digest
 from cernvm.fs.gateway.signature import Secret
 
@@ -230,8 +232,6 @@ def test_many_who_want_the_same_path_get_one_lease(site):
     given = []
 
     def want(client):
-        from cernvm.fs.gateway.lease import LeasePath, PathBusyError
-
         try:
             given.append(client.lease(LeasePath(NAME, b"/hot"), hostname="", ttl_s=60))
         except PathBusyError:
@@ -245,3 +245,40 @@ def test_many_who_want_the_same_path_get_one_lease(site):
         thread.join(deadline.remaining_s)
 
     assert len(given) == 1
+
+
+def test_a_commit_whose_body_was_exchanged_on_the_way_is_refused(site, raw, holder):
+    """The protocol's own signature covers the token only; the proof covers everything."""
+    _, key, token = holder
+    address, body = f"/api/v1/leases/{token}", b'{"old_root_hash": "x"}'
+    signed = {
+        "Authorization": key.secret.authorization(token.encode()),
+        "Cvm_Proof": key.secret.proof("POST", address, body, int(time.time())),
+    }
+
+    assert raw.ask("POST", f"/leases/{token}", body, **signed)["kind"] == "FormatError"
+    for method, exchanged in (("POST", b'{"old_root_hash": "y"}'), ("DELETE", b"")):
+        answer = raw.ask(method, f"/leases/{token}", exchanged, **signed)
+        assert answer["reason"] == "invalid_proof"
+
+
+@pytest.mark.parametrize("proof", ["", "x", "1 2", "9" * 40, "-5 ab"])
+def test_a_proof_that_is_none_is_refused(site, raw, holder, proof):
+    _, key, token = holder
+    signature = key.secret.authorization(token.encode())
+    answer = raw.ask("PATCH", f"/leases/{token}", Authorization=signature, Cvm_Proof=proof)
+
+    assert answer["reason"] == "invalid_proof"
+
+
+def test_a_strict_key_needs_a_proof_of_now(site, raw):
+    key = site.gateway.keys.add(LeasePath(NAME), is_strict=True)
+    signature = key.secret.authorization(LEASE)
+
+    assert raw.ask("POST", "/leases", LEASE, Authorization=signature)["reason"] == "invalid_proof"
+    for age_s in (400, -400):
+        old = key.secret.proof("POST", "/api/v1/leases", LEASE, int(time.time()) - age_s)
+        answer = raw.ask("POST", "/leases", LEASE, Authorization=signature, Cvm_Proof=old)
+        assert answer["reason"] == "invalid_proof"
+    client = GatewayClient(site.url, key.secret)
+    assert client.lease(LeasePath(NAME, b"/one"), hostname="", ttl_s=60)

@@ -97,7 +97,7 @@ def keys(edge: Edge, *, name: str, as_json: bool) -> None:
         for row in _key_rows(key)
         if name in ("", row["repository"])
     ]
-    print_rows(rows, columns=("key", "repository", "path", "admin"), as_json=as_json)
+    print_rows(rows, columns=("key", "repository", "path", "admin", "strict"), as_json=as_json)
 
 
 @click.command("add-key", epilog="Example: cvm repo gateway add-key sft.cernvm.test --path /atlas")
@@ -105,13 +105,22 @@ def keys(edge: Edge, *, name: str, as_json: bool) -> None:
 @click.option("--path", default="/", show_default=True, help="It may publish at and below this.")
 @click.option("--key", "key_id", default="", metavar="ID", help="Its name; made, if not given.")
 @click.option("--admin", is_flag=True, help="It may also take others' leases away.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Requests must be signed whole; not for the original's publishers.",
+)
 @json_option
 @click.pass_obj
-def add_key(edge: Edge, *, name: str, path: str, key_id: str, admin: bool, as_json: bool) -> None:
+def add_key(
+    edge: Edge, *, name: str, path: str, key_id: str, admin: bool, strict: bool, as_json: bool
+) -> None:
     """Make a key with which somebody may publish repository NAME; give them the file that is shown."""
     read_repository(edge.home, name)
     folder = key_folder(edge.home)
-    key = folder.add(LeasePath(name, parse_path(path)), key_id=key_id, is_admin=admin)
+    key = folder.add(
+        LeasePath(name, parse_path(path)), key_id=key_id, is_admin=admin, is_strict=strict
+    )
     row: dict[str, object] = {
         "key": key.id,
         "repository": name,
@@ -253,6 +262,12 @@ def leave(edge: Edge, *, name: str) -> None:
 
 def _key_rows(key: Key) -> list[dict[str, object]]:
     return [
-        {"key": key.id, "repository": name, "path": os.fsdecode(path) or "/", "admin": key.is_admin}
+        {
+            "key": key.id,
+            "repository": name,
+            "path": os.fsdecode(path) or "/",
+            "admin": key.is_admin,
+            "strict": key.is_strict,
+        }
         for name, path in sorted(key.paths.items())
     ]

@@ -34,11 +34,15 @@ _MAX_KEY_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key and its rights: the path of each repository below which its holder may publish."""
+    """A key and its rights: the path of each repository below which its holder may publish.
+
+    Shape: `is_strict` where each request needs a proof, which the original's publishers do not give.
+    """
 
     secret: Secret
     paths: Mapping[str, bytes]
     is_admin: bool = False
+    is_strict: bool = False
 
     @property
     def id(self) -> str:
@@ -60,6 +64,7 @@ class Key:
 @dataclass(frozen=True, slots=True)
 class _Rights:
     admin: bool = False
+    strict: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -78,13 +83,15 @@ class KeyFolder:
             raise FormatError("holds another key", where=str(self._file(key_id)))
         rights = read_toml(self._rights(key_id), _Rights)
         paths = {name: parse_path(path) for name, path in rights.paths.items()}
-        return Key(secret, paths, rights.admin)
+        return Key(secret, paths, rights.admin, rights.strict)
 
     def all(self) -> list[Key]:
         """Every key, by id."""
         return [self.find(path.stem) for path in sorted(self.folder.glob("*.gw"))]
 
-    def add(self, path: LeasePath, *, key_id: str = "", is_admin: bool = False) -> Key:
+    def add(
+        self, path: LeasePath, *, key_id: str = "", is_admin: bool = False, is_strict: bool = False
+    ) -> Key:
         """A new key for a path of a repository, or one more repository for a key that there is."""
         chosen = key_id or f"{path.repository}-{secrets.token_hex(4)}"[-64:]
         if not KEY_ID.fullmatch(chosen):
@@ -95,9 +102,10 @@ class KeyFolder:
             if path.repository in known.paths:
                 raise ExistsError("key", chosen, advice="choose another name, or remove it first")
             paths = {**known.paths, path.repository: path.path}
-            key = Key(known.secret, paths, known.is_admin or is_admin)
+            key = Key(known.secret, paths, known.is_admin or is_admin, known.is_strict or is_strict)
         else:
-            key = Key(Secret(chosen, secrets.token_hex(24)), {path.repository: path.path}, is_admin)
+            secret = Secret(chosen, secrets.token_hex(24))
+            key = Key(secret, {path.repository: path.path}, is_admin, is_strict)
         # the rights first: a key without them is an error for whoever looks at all keys
         write_atomically(self._rights(chosen), _format_rights(key))
         write_private(self._file(chosen), format_key_file(key.secret))
@@ -139,7 +147,11 @@ def read_key_file(path: Path) -> Secret:
 
 
 def _format_rights(key: Key) -> bytes:
-    lines = [f"admin = {json.dumps(key.is_admin)}", "[paths]"]
+    lines = [
+        f"admin = {json.dumps(key.is_admin)}",
+        f"strict = {json.dumps(key.is_strict)}",
+        "[paths]",
+    ]
     for name, path in sorted(key.paths.items()):
         lines.append(f"{json.dumps(name)} = {json.dumps(os.fsdecode(path) or '/')}")
     return ("\n".join(lines) + "\n").encode()

@@ -10,6 +10,7 @@ import http.client
 import json
 import math
 import ssl
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -162,11 +163,14 @@ class GatewayClient:
     def _once(
         self, method: str, target: str, signed: bytes, blocks: Sequence[bytes], pace: _Pace
     ) -> dict[str, Any]:
-        parts = urlsplit(self.url)
+        address = urlsplit(self.url).path.rstrip("/") + target
         headers = {
             "Authorization": self.secret.authorization(signed),
             "Content-Length": str(sum(map(len, blocks))),
             "Content-Type": "application/json",
+            "Cvm-Proof": self.secret.proof(
+                method, address, blocks[0] if blocks else b"", int(time.time())
+            ),
         }
         if pace.message:
             headers["Message-Size"] = str(pace.message)
@@ -175,9 +179,7 @@ class GatewayClient:
         try:
             # a gateway may refuse before it has read everything: its answer counts, not the broken pipe
             with suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(
-                    method, parts.path.rstrip("/") + target, body=_body(blocks), headers=headers
-                )
+                connection.request(method, address, body=_body(blocks), headers=headers)
             with connection.getresponse() as response:
                 return _parse(self.url, response.status, response.read(_MAX_ANSWER_BYTES))
         except TimeoutError:

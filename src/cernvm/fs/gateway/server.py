@@ -172,6 +172,8 @@ class _Exchange(BaseHTTPRequestHandler):
         message = self._message(route)
         if route.signed in (Signed.BODY, Signed.MESSAGE):
             key = self._signer(message, is_admin=route.is_admin)
+        if key is not None:
+            self._check_proof(key, message)
         request = Request(name=name, body=message, key=key)
         if route.is_payload:
             payload = parse_payload_request(message)
@@ -209,6 +211,17 @@ class _Exchange(BaseHTTPRequestHandler):
         if is_admin and not key.is_admin:
             raise DeniedError("no_admin_key", advice="make one: cvm repo gateway keys add --admin")
         return key
+
+    def _check_proof(self, key: Key, message: bytes) -> None:
+        proof = self.headers.get("Cvm-Proof")
+        if proof is None and not key.is_strict:
+            return
+        now_s = self.server.gateway.clock.now().timestamp()
+        if not key.secret.proves(proof or "", self.command, self.path, message, now_s=now_s):
+            raise DeniedError(
+                "invalid_proof",
+                advice="check both clocks; a strict key works with publishers of cvm only",
+            )
 
     def _content_length(self) -> int:
         text = self.headers.get("Content-Length", "0")

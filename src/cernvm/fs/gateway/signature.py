@@ -1,7 +1,8 @@
 """Who asks: a key's secret under a request, as the protocol has it.
 
 A signature is HMAC-SHA-1, in hex, in base64, after the key's id. What is signed depends on the request: its body for a
-lease, its token for what is done under one.
+lease, its token for what is done under one. Publishers of this house add a proof: HMAC-SHA-256 over all of the request
+and its time.
 Source: docs/formats/gateway.md, "Signatures".
 """
 
@@ -19,6 +20,7 @@ from cernvm.core.errors import FormatError
 KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SECRET = re.compile(r"[!-~]{8,256}")
 _WORDS = 3
+PROOF_S = 300  # how far the clocks of publisher and gateway may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,26 @@ class Secret:
     def signed(self, message: bytes, signature: bytes) -> bool:
         """Whether this key made the signature; takes as long for a wrong one."""
         return hmac.compare_digest(signature, self._mac(message))
+
+    def proof(self, method: str, address: str, message: bytes, at_s: int) -> str:
+        """The header `Cvm-Proof` for a request at a time (seconds since 1970)."""
+        said = f"{method}\n{address}\n{at_s}\n{hashlib.sha256(message).hexdigest()}"
+        mac = hmac.new(
+            self.secret.encode(), said.encode("utf-8", "surrogateescape"), hashlib.sha256
+        )
+        return f"{at_s} {mac.hexdigest()}"
+
+    def proves(
+        self, proof: str, method: str, address: str, message: bytes, *, now_s: float
+    ) -> bool:
+        """Whether this key made the proof, for this request, and lately."""
+        time, _, _ = proof.partition(" ")
+        if not (time.isascii() and time.isdecimal() and len(time) < 13):
+            return False
+        made = self.proof(method, address, message, int(time))
+        return hmac.compare_digest(proof.encode(), made.encode()) and (
+            abs(int(time) - now_s) <= PROOF_S
+        )
 
     def _mac(self, message: bytes) -> bytes:
         return hmac.new(self.secret.encode(), message, hashlib.sha1).hexdigest().encode()
