@@ -28,7 +28,7 @@ from pathlib import Path
 from tree import make_tree
 
 sys.path.append(str(Path(__file__).parent.parent / "tests/system"))
-from original_server import OriginalServer  # noqa: E402
+from original_server import OriginalServer
 
 NAME = "bench.cernvm.test"
 CVM = str(Path(__file__).parent.parent / ".venv/bin/cvm")

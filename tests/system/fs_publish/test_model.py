@@ -38,6 +38,7 @@ from cernvm.fs.publish.settings import Settings
 from cernvm.fs.publish.tags import change_tags, find_tag, removing
 from cernvm.fs.replicate.replica import Replica, open_replica
 from cernvm.fs.replicate.replicating import read_replicated, replicate
+from cernvm.fs.replicate.scope import Scope
 from cernvm.fs.survey.collect import Keeping
 from cernvm.fs.survey.reading import read_tags
 from system.fs_publish.conftest import _read_catalog
@@ -101,6 +102,7 @@ class Publishing(RuleBasedStateMachine):
             str(self.base / "replica"),
             (type(self).serve(self.base / "www"),),
             (self.repository.keys.public,),
+            Scope(tags=("*",)),
         )
         self.replicated = None  # the tags of the model when the replica was made
 

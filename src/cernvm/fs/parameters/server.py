@@ -93,6 +93,6 @@ def _settings(told: Parameters) -> Settings:
         fewest_entries=told.number("CVMFS_AUTOCATALOGS_MIN_WEIGHT", usual.fewest_entries, least=1),
         limits=told.switch("CVMFS_ENFORCE_LIMITS"),
         automatic_tag=told.switch("CVMFS_AUTO_TAG", default=True),
-        ttl_s=told.number("CVMFS_REPOSITORY_TTL", usual.ttl_s, least=1),
+        ttl_s=told.number("CVMFS_REPOSITORY_TTL", 0) or None,
         gc=told.switch("CVMFS_GARBAGE_COLLECTION"),
     )
