@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cernvm.core.digest import Algorithm, Digest
-from cernvm.core.errors import NotFoundError
+from cernvm.core.errors import DeniedError, NotFoundError
 from cernvm.fs.format.entry import Entry, EntryFlag, NestedCatalog
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import Pack
@@ -298,6 +298,26 @@ def test_what_nothing_refers_to_is_counted(spoiled):
 
     assert note.is_note
     assert summary.unneeded_objects == 1
+
+
+class Unlisted(MemoryStore):
+    """A web server: it can only be asked."""
+
+    def listing(self, prefix=""):
+        raise DeniedError("a web server")
+
+
+def test_a_store_that_cannot_be_listed_is_asked_for_each_object(spoiled):
+    content = spoiled.store.content
+    spoiled.store = Unlisted()
+    spoiled.store.content = content
+    assert problems(spoiled, CheckOptions()) == []
+    item = spoiled.item(b"/dir/file", b"small", {}, ())
+    spoiled.store.delete(object_path(item.entry.digest, ObjectKind.PLAIN))
+
+    (found,) = problems(spoiled, CheckOptions())
+
+    assert found.path == b"/dir/file"
 
 
 def test_an_unknown_tag_is_an_error(good):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from cernvm.core.errors import FormatError, NotFoundError, TrustError
+from cernvm.core.errors import DeniedError, FormatError, NotFoundError, TrustError
 from cernvm.fs.format.compress import Compression, Inflater, inflate
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import MAX_PACK_BYTES, Pack, PackReader, parse_pack_head
@@ -15,7 +15,7 @@ from cernvm.fs.format.profile import MAX_PROFILE_BYTES
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.check.catalog import CONTENT_BYTES
 from cernvm.fs.survey.listing import list_drawers
-from cernvm.fs.survey.marks import DRAWERS, KEY_BYTES, Marks, key_of_path, parse_key
+from cernvm.fs.survey.marks import DRAWERS, KEY_BYTES, Marks, key_of_path, key_path, parse_key
 
 Problem = tuple[bytes, str]
 Told = Callable[[str, int, int], None]
@@ -25,8 +25,17 @@ _AHEAD = 4  # requests in hand for each lane
 def find_missing(store: ObjectStore, needed: Sequence[Marks], told: Told) -> Iterator[Problem]:
     """The keys of objects that are not there, or are empty; one listing of each folder, and no other request.
 
-    Catalogs are left out: the walk that found the others has read them.
+    Of a store that cannot be listed, a web server, each object is asked for. Catalogs are left out: the walk that
+    found the others has read them.
     """
+    try:
+        yield from _not_listed(store, needed, told)
+    except DeniedError:
+        for marks in needed:
+            yield from _each(store, marks, told, _absence)
+
+
+def _not_listed(store: ObjectStore, needed: Sequence[Marks], told: Told) -> Iterator[Problem]:
     for number, listed in list_drawers(store):
         told("listed folders", number, DRAWERS)
         keys = {record[:KEY_BYTES] for marks in needed for record in marks.drawer(number)}
@@ -43,6 +52,13 @@ def find_damaged(store: ObjectStore, needed: Marks, told: Told) -> Iterator[Prob
 
     Catalogs are left out: the walk that found the others has read them.
     """
+    return _each(store, needed, told, _problem)
+
+
+def _each(
+    store: ObjectStore, needed: Marks, told: Told, look: Callable[[ObjectStore, bytes], str]
+) -> Iterator[Problem]:
+    """What `look` says of each object's record, of those of which it says something."""
     lanes = max(store.lanes, os.cpu_count() or 1)
     with ThreadPoolExecutor(lanes, thread_name_prefix="check") as pool:
         running: deque[tuple[bytes, Future[str]]] = deque()
@@ -50,7 +66,7 @@ def find_damaged(store: ObjectStore, needed: Marks, told: Told) -> Iterator[Prob
         for record in needed:
             if parse_key(record[:KEY_BYTES])[1] is ObjectKind.CATALOG:
                 continue
-            running.append((record[:KEY_BYTES], pool.submit(_problem, store, record)))
+            running.append((record[:KEY_BYTES], pool.submit(look, store, record)))
             while len(running) > lanes * _AHEAD:
                 yield from _taken(running)
                 done += 1
@@ -80,6 +96,15 @@ def _taken(running: deque[tuple[bytes, Future[str]]]) -> Iterator[Problem]:
     text = future.result()
     if text:
         yield key, text
+
+
+def _absence(store: ObjectStore, record: bytes) -> str:
+    """Why an object cannot be had from a web server; empty where it can."""
+    try:
+        found = store.has(key_path(record[:KEY_BYTES]))
+    except TrustError as error:
+        return str(error)
+    return "" if found else "it is not in the store"
 
 
 def _problem(store: ObjectStore, record: bytes) -> str:
