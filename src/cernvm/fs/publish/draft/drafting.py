@@ -239,6 +239,11 @@ class Draft(Tree):
         if not path:
             self._put_directory(path, format_entry(entry, path, algorithm=self._algorithm))
             return
+        if name == CATALOG_MARKER and not stat.S_ISREG(entry.mode):
+            raise InvalidInputError(
+                f"{path.decode('utf-8', 'replace')} is no regular file",
+                advice="call it otherwise: the name marks nested catalogs",
+            )
         catalog, parent = self.folder(folder)
         row = format_entry(entry, path, algorithm=self._algorithm, parent=parent)
         if row[FLAGS] & NESTED:
@@ -261,7 +266,7 @@ class Draft(Tree):
             self._note(path)
         else:
             rows.insert(row, item.chunks)
-            if name == CATALOG_MARKER and folder and stat.S_ISREG(entry.mode):
+            if name == CATALOG_MARKER and folder:
                 self._split(catalog, folder)
 
     def _note(self, path: bytes) -> None:
