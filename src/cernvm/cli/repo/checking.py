@@ -10,11 +10,11 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
-from cernvm.cli.repo.places import open_place, parse_paths, read_parts, shown_path, telling
+from cernvm.cli.repo.places import open_place, parse_paths, replica_state, shown_path, telling
 from cernvm.core.clock import SystemClock
 from cernvm.core.errors import ObjectFormatError
 from cernvm.core.units import format_seconds
-from cernvm.fs.replicate.state import format_date, note_status, read_state
+from cernvm.fs.replicate.state import format_date, note_status
 from cernvm.fs.survey.check import CheckOptions, Finding, Summary, check
 
 _MOST_KEPT = 100_000  # findings, for --json
@@ -67,9 +67,9 @@ def check_(
         all_tags=all_tags,
         everything=everything,
     )
-    parts = read_parts(place.store)
-    if parts:
-        shown = ", ".join(parts)
+    state = replica_state(place)
+    if state is not None and state.paths:
+        shown = ", ".join(state.paths)
         click.echo(f"cvm: {name} is a replica of {shown} only; all else will be missing", err=True)
     summary = Summary()
     kept: list[Finding] = []
@@ -90,7 +90,7 @@ def check_(
                 elif len(kept) < _MOST_KEPT:
                     kept.append(finding)
     took_s = clock.monotonic() - started
-    if place.repository is None and read_state(place.store) is not None:
+    if state is not None:
         status = "failed" if summary.problems else "succeeded"
         date = format_date(clock.now())
         note_status(place.store, {"last_check": date, "check_status": status})

@@ -17,8 +17,8 @@ from cernvm.cli.repo.places import (
     Place,
     Step,
     open_place,
-    read_parts,
     read_place_manifest,
+    replica_state,
     telling,
 )
 from cernvm.core.clock import SystemClock
@@ -174,7 +174,8 @@ def _collect(
         raise InvalidInputError(
             f"{place.name} keeps all that was ever published", advice="collect it with --force"
         )
-    if read_parts(place.store):
+    state = replica_state(place)
+    if state is not None and state.paths:
         raise InvalidInputError(
             f"{place.name} is a replica of parts only",
             advice="replicate all of it, or make the partial replica anew",

@@ -18,7 +18,7 @@ from cernvm.fs.format.manifest import Manifest, parse_manifest
 from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.publish.repository import Repository, open_storage, read_repository
 from cernvm.fs.replicate.replica import is_replica, open_replica, read_public_keys, read_replica
-from cernvm.fs.replicate.state import read_state
+from cernvm.fs.replicate.state import State, read_state
 from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.reading import read_tags
@@ -106,10 +106,11 @@ def shown_path(path: bytes) -> str:
     return (path or b"/").decode("utf-8", "replace")
 
 
-def read_parts(store: ObjectStore) -> tuple[str, ...]:
-    """The paths of which a store is a replica; empty for one of all, and for what is no replica."""
-    state = read_state(store)
-    return () if state is None else state.paths
+def replica_state(place: Place) -> State | None:
+    """How a replica of this machine stands; None for what is none."""
+    if place.repository is not None or place.store.location.startswith("http"):
+        return None
+    return read_state(place.store)
 
 
 @contextmanager
