@@ -34,6 +34,14 @@ _OPTIONS = (
         help="A master key that may vouch for it; may be repeated.",
     ),
     click.option(
+        "--second-key",
+        "second_keys",
+        multiple=True,
+        type=FOLDER,
+        metavar="FILE",
+        help="A key that must have made the second signature; may be repeated.",
+    ),
+    click.option(
         "--proxy",
         default="",
         metavar="CHAIN",
@@ -111,6 +119,7 @@ def _collected(command: Callable[..., Any], options: tuple[Any, ...]) -> Callabl
         *arguments: Any,
         url: str,
         public_keys: tuple[Path, ...],
+        second_keys: tuple[Path, ...],
         proxy: str,
         external_url: str,
         tag: str,
@@ -135,6 +144,7 @@ def _collected(command: Callable[..., Any], options: tuple[Any, ...]) -> Callabl
         wanted = Wanted(
             url=url,
             public_keys=public_keys,
+            second_keys=second_keys,
             proxy=proxy,
             external_url=external_url,
             cache=cache,

@@ -8,7 +8,7 @@ import pytest
 
 from cernvm.core.errors import NotFoundError, SpaceError, TransactionOpenError
 from cernvm.fs.format.objects import ObjectKind, object_path
-from cernvm.fs.publish.revision import renew
+from cernvm.fs.publish.whitelisting import renew
 from cernvm.fs.replicate.replicating import replicate
 from cernvm.fs.replicate.state import parse_date, read_state
 from cernvm.fs.store.local import LocalStore

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,10 +23,20 @@ from cernvm.fs.format.signature import (
 )
 from cernvm.fs.format.trust import verify_repository
 from cernvm.fs.publish.signing import sign_manifest, sign_whitelist
+from cernvm.fs.publish.whitelisting import fingerprint_of
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NAME = "t.cernvm.test"
 MANIFEST = Manifest(Digest(Algorithm.SHA1, bytes(20)), 1, 240, 7, NAME)
+
+
+@dataclass
+class _Master:
+    pem: bytes
+    is_at_hand: bool = True
+
+    def sign(self, text):
+        return sign_raw(self.pem, text)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +54,8 @@ def parts(keys):
         "certificate": certificate,
         "whitelist_bytes": sign_whitelist(
             name=NAME,
-            certificates=(certificate,),
-            master_key=master,
+            fingerprints=(fingerprint_of(certificate, Algorithm.SHAKE128),),
+            master=_Master(master),
             algorithm=Algorithm.SHAKE128,
             now=NOW,
         ),
@@ -90,8 +101,8 @@ def test_manifest_of_another_signer_is_refused(parts):
 def test_whitelist_of_another_repository_is_refused(parts, keys):
     other = sign_whitelist(
         name="other.cernvm.test",
-        certificates=(parts["certificate"],),
-        master_key=keys[0],
+        fingerprints=(fingerprint_of(parts["certificate"], Algorithm.SHA1),),
+        master=_Master(keys[0]),
         algorithm=Algorithm.SHA1,
         now=NOW,
     )

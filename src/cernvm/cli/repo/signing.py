@@ -9,7 +9,7 @@ from cernvm.fs.publish.repository import (
     open_storage,
     read_repository,
 )
-from cernvm.fs.publish.revision import renew
+from cernvm.fs.publish.whitelisting import renew
 
 
 @click.command(epilog="Example: cvm repo resign sft.cernvm.test")

@@ -29,12 +29,14 @@ _NOWHERE = Path("/cvmfs")
 class Wanted:
     """What a caller says of a repository; what is empty or None is found elsewhere or has its default.
 
-    Shape: `url` may be several, joined by semicolons; `public_keys` are PEM files, any may vouch; `proxy` a chain as in
+    Shape: `url` may be several, joined by semicolons; `public_keys` are PEM files, any may vouch, and with
+    `second_keys` one of these must have signed as well; `proxy` a chain as in
     `http://p1:3128|http://p2:3128;DIRECT`; the others are fields of the rooms' settings.
     """
 
     url: str = ""
     public_keys: tuple[Path, ...] = ()
+    second_keys: tuple[Path, ...] = ()
     proxy: str = ""
     external_url: str = ""
     cache: Path | None = None
@@ -120,6 +122,7 @@ def _with(client: ClientSettings, wanted: Wanted) -> ClientSettings:
         reader=_replaced(
             replace(client.reader, ahead=ahead),
             public_keys=tuple(key.absolute() for key in wanted.public_keys),
+            second_keys=tuple(key.absolute() for key in wanted.second_keys),
             pin=wanted.pin if wanted.pin.is_set else None,
         ),
         view=_replaced(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from cernvm.fs.cache import Breadcrumb, Cache, open_breadcrumbs, open_cache
 from cernvm.fs.client.blacklists import blacklist_of
 from cernvm.fs.client.facts import facts_of
 from cernvm.fs.client.settings import ClientSettings
-from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key
+from cernvm.fs.format.signature import MAX_PEM_BYTES, check_public_key, check_second_key
 from cernvm.fs.peers import Peers, open_peers
 from cernvm.fs.reader import Repository, open_repository
 from cernvm.fs.vfs import Magic, Recorder, View
@@ -43,6 +43,7 @@ def open_client(
     Errors: those of `open_repository`; `NotFoundError` for a key file, `SpaceError` for the cache.
     """
     keys = [_read_key(path) for path in settings.reader.public_keys]
+    second_keys = [_read_key(path, check_second_key) for path in settings.reader.second_keys]
     with ExitStack() as stack:
         fetcher = source or open_fetcher(settings.net, settings.repository)
         stack.callback(fetcher.close)
@@ -64,6 +65,7 @@ def open_client(
             master_keys=keys,
             blacklist=blacklist_of(settings.reader.blacklists),
             external=external,
+            second_keys=second_keys,
             deadline=Deadline.after(OPENING_DEADLINE_S),
             pin=settings.reader.pin,
             shown=shown,
@@ -95,7 +97,7 @@ def _recorder(path: Path | None) -> Iterator[Recorder | None]:
         recorder.close()
 
 
-def _read_key(path: Path) -> bytes:
+def _read_key(path: Path, check: Callable[[bytes], None] = check_public_key) -> bytes:
     try:
         with path.open("rb") as file:
             pem = file.read(MAX_PEM_BYTES + 1)
@@ -104,7 +106,7 @@ def _read_key(path: Path) -> bytes:
     except OSError as error:
         raise DeniedError(f"the public key {path} cannot be read: {error.strerror}") from error
     try:
-        check_public_key(pem)
+        check(pem)
     except SignatureError as error:
         advice = "name a repository's .pub file, in PEM, with --public-key"
         raise InvalidInputError(f"{path} is no public key: {error.what}", advice=advice) from None

@@ -22,7 +22,8 @@ _MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 class Manifest:
     """One published revision.
 
-    Units: `ttl_s` seconds between a client's looks; `root_catalog_size_bytes` uncompressed.
+    Shape: `root_catalog_sha256` is of the uncompressed root catalog, in hex; `second_signature` base64, over all other
+    lines (`second.py`). Units: `ttl_s` seconds between a client's looks; `root_catalog_size_bytes` uncompressed.
     """
 
     root_catalog: Digest
@@ -38,6 +39,8 @@ class Manifest:
     garbage_collectable: bool = False
     alternative_paths: bool = False
     root_path_md5: str = ROOT_PATH_MD5
+    root_catalog_sha256: str = ""
+    second_signature: str = ""
 
 
 def format_manifest(manifest: Manifest) -> str:
@@ -57,6 +60,8 @@ def format_manifest(manifest: Manifest) -> str:
         ("T", None if published is None else int(published.timestamp())),
         ("M", manifest.metainfo),
         ("Y", manifest.reflog),
+        ("K", manifest.root_catalog_sha256 or None),
+        ("E", manifest.second_signature or None),
     ]
     return "".join(f"{key}{value}\n" for key, value in rows if value is not None)
 
@@ -81,6 +86,8 @@ def parse_manifest(text: str) -> Manifest:
         garbage_collectable=fields.text("G", default="no") == "yes",
         alternative_paths=fields.text("A", default="no") == "yes",
         root_path_md5=fields.text("R"),
+        root_catalog_sha256=fields.text("K", default=""),
+        second_signature=fields.text("E", default=""),
     )
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cernvm.core.errors import InvalidInputError, SignatureError
@@ -55,6 +55,13 @@ class CryptographyVerifier:
         except (InvalidSignature, ValueError):
             return False
         return hmac.compare_digest(recovered, text)
+
+    def is_signed_ed25519(self, public_key: bytes, text: bytes, signature: bytes) -> bool:
+        try:
+            _load_second(public_key).verify(signature, text)
+        except InvalidSignature:
+            return False
+        return True
 
 
 def create_private_key() -> bytes:
@@ -111,6 +118,29 @@ def sign_raw(private_key: bytes, text: bytes) -> bytes:
     return pow(int.from_bytes(block, "big"), numbers.d, modulus).to_bytes(length, "big")
 
 
+def create_second_key() -> bytes:
+    """A new Ed25519 key for second signatures, as unencrypted PKCS#8 PEM; a secret."""
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def second_public_key_of(private_key: bytes) -> bytes:
+    """The public half of a key for second signatures, as PEM."""
+    public = _load_second_private(private_key).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def sign_ed25519(private_key: bytes, text: bytes) -> bytes:
+    """The second signature's kind: Ed25519 over `text`, 64 bytes. Source: RFC 8032."""
+    return _load_second_private(private_key).sign(text)
+
+
+def check_second_key(pem: bytes) -> None:
+    """Make sure that second signatures can be verified with this public key. Errors: `SignatureError`."""
+    _load_second(pem)
+
+
 def check_public_key(pem: bytes) -> None:
     """Make sure that signatures can be verified with this key. Errors: `SignatureError`."""
     _load_public(pem)
@@ -126,6 +156,26 @@ def _load_public(pem: bytes) -> rsa.RSAPublicKey:
         raise SignatureError("a public key is not an RSA key, as the format needs")
     if not _MIN_KEY_BITS <= key.key_size <= _MAX_KEY_BITS:
         raise SignatureError(f"a public key of {key.key_size} bits is not acceptable")
+    return key
+
+
+def _load_second(pem: bytes) -> ed25519.Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(_bounded(pem))
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise SignatureError("a key for second signatures cannot be read") from exc
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise SignatureError("a key for second signatures is no Ed25519 key")
+    return key
+
+
+def _load_second_private(pem: bytes) -> ed25519.Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(_bounded(pem), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        raise InvalidInputError("a private key for second signatures cannot be read") from exc
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise InvalidInputError("a private key for second signatures is no Ed25519 key")
     return key
 
 

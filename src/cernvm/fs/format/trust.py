@@ -15,6 +15,7 @@ from typing import Protocol
 from cernvm.core.errors import ExpiredError, SignatureError
 from cernvm.fs.format.letter import parse_letter
 from cernvm.fs.format.manifest import ROOT_PATH_MD5, Manifest, parse_manifest
+from cernvm.fs.format.second import verify_second_signature
 from cernvm.fs.format.whitelist import Whitelist, format_fingerprint, parse_whitelist
 
 MAX_MASTER_KEYS = 64
@@ -42,6 +43,9 @@ class Verifier(Protocol):
 
     def is_signed_raw(self, public_key: bytes, text: bytes, signature: bytes) -> bool:
         """Whether `signature` is RSA PKCS#1 v1.5 of `text` itself, without a hash."""
+
+    def is_signed_ed25519(self, public_key: bytes, text: bytes, signature: bytes) -> bool:
+        """Whether `signature` is Ed25519 over `text` by the key in PEM."""
 
 
 def verify_repository(
@@ -85,13 +89,25 @@ def open_manifest(data: bytes, *, name: str) -> Manifest:
     return manifest
 
 
-def verify_manifest(data: bytes, *, name: str, certificate: bytes, verifier: Verifier) -> Manifest:
-    """The manifest, if it is this repository's and `certificate` (PEM) signed it."""
+def verify_manifest(
+    data: bytes,
+    *,
+    name: str,
+    certificate: bytes,
+    verifier: Verifier,
+    second_keys: Sequence[bytes] = (),
+) -> Manifest:
+    """The manifest, if it is this repository's and `certificate` (PEM) signed it.
+
+    With `second_keys` (Ed25519 public keys as PEM) one of them must have made a second signature.
+    """
     manifest = open_manifest(data, name=name)
     letter = parse_letter(data, where="manifest")
     key = verifier.read_certificate(certificate).public_key
     if not verifier.is_signed_sha1(key, letter.signed_text, letter.signature):
         raise SignatureError(f"the manifest of {name} is not signed by its certificate")
+    if second_keys:
+        verify_second_signature(letter.text, manifest, second_keys, verifier.is_signed_ed25519)
     return manifest
 
 

@@ -26,7 +26,8 @@ from cernvm.fs.publish.repository import (
     open_storage,
     write_record,
 )
-from cernvm.fs.publish.revision import read_manifest, renew_whitelist, write_object, write_revision
+from cernvm.fs.publish.revision import read_manifest, write_object, write_revision
+from cernvm.fs.publish.whitelisting import renew_whitelist
 from cernvm.fs.store.local import LocalStore, translate
 from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStore
 from cernvm.fs.survey.database import Catalog, Item, pack_catalog

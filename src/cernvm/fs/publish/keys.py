@@ -1,7 +1,9 @@
 """A repository's keys as files: who holds them may sign.
 
 Shape: `NAME.masterkey` (secret) signs the whitelist, `NAME.pub` is its public half, which clients are given;
-`NAME.key` (secret) signs manifests, `NAME.crt` is its certificate, which the whitelist lists.
+`NAME.key` (secret) signs manifests, `NAME.crt` is its certificate, which the whitelist lists. While they are replaced
+`NAME.next.key` and `NAME.next.crt` lie beside them. `NAME.ed25519` (secret) and `NAME.ed25519.pub` are for the second
+signature, where there is one; `NAME.listed` says until when certificates that are not in use any more stay listed.
 """
 
 from __future__ import annotations
@@ -43,6 +45,38 @@ class Keys:
         return self.folder / f"{self.name}.key"
 
     @property
+    def next_certificate(self) -> Path:
+        """The certificate that will be used after this one."""
+        return self.folder / f"{self.name}.next.crt"
+
+    @property
+    def next_signing(self) -> Path:
+        """The secret of the next certificate."""
+        return self.folder / f"{self.name}.next.key"
+
+    @property
+    def second(self) -> Path:
+        """The secret that makes the second signature."""
+        return self.folder / f"{self.name}.ed25519"
+
+    @property
+    def second_public(self) -> Path:
+        """What clients are given who ask for the second signature."""
+        return self.folder / f"{self.name}.ed25519.pub"
+
+    @property
+    def listed(self) -> Path:
+        """Until when a whitelist lists certificates that are not in use."""
+        return self.folder / f"{self.name}.listed"
+
+    @property
+    def own_certificates(self) -> tuple[Path, ...]:
+        """The certificates that may have signed the last manifest."""
+        return tuple(
+            path for path in (self.certificate, self.next_certificate) if path.is_file()
+        ) or (self.certificate,)
+
+    @property
     def are_complete(self) -> bool:
         """Whether all four files exist."""
         return all(path.is_file() for path in self.files)
@@ -71,6 +105,12 @@ def create_keys(keys: Keys, *, now: datetime) -> None:
     write_private(keys.signing, signing)
     write_atomically(keys.certificate, create_certificate(signing, name=keys.name, now=now))
     write_atomically(keys.public, public_key_of(master))
+
+
+def finish_rotation(keys: Keys) -> None:
+    """Complete an exchange of the signing key that died between its two files."""
+    if keys.next_certificate.is_file() and not keys.next_signing.is_file():
+        keys.next_certificate.replace(keys.certificate)
 
 
 def read_key(path: Path) -> bytes:

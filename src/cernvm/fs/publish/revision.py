@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
-from cernvm.core.clock import Clock, SystemClock
+from cernvm.core.clock import SystemClock
 from cernvm.core.digest import Digest
-from cernvm.core.errors import LetterFormatError, NotFoundError, SignatureError, TrustError
+from cernvm.core.errors import NotFoundError, SignatureError
 from cernvm.fs.format.compress import deflate
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.manifest import Manifest
@@ -16,20 +18,17 @@ from cernvm.fs.format.objects import (
     REFLOG_PATH,
     WHITELIST_PATH,
     ObjectKind,
+    alternative_path,
     object_path,
 )
 from cernvm.fs.format.reflog import ReferenceKind
-from cernvm.fs.format.signature import CryptographyVerifier
-from cernvm.fs.format.trust import (
-    open_manifest,
-    verify_certificate,
-    verify_manifest,
-    verify_whitelist,
-)
-from cernvm.fs.format.whitelist import Whitelist
-from cernvm.fs.publish.keys import read_key
+from cernvm.fs.format.second import sha256_of
+from cernvm.fs.format.signature import CryptographyVerifier, second_public_key_of
+from cernvm.fs.format.trust import open_manifest, verify_manifest
+from cernvm.fs.publish.keys import finish_rotation, read_key
 from cernvm.fs.publish.repository import Repository
-from cernvm.fs.publish.signing import needs_renewal, sign_manifest, sign_whitelist
+from cernvm.fs.publish.signing import sign_manifest
+from cernvm.fs.publish.whitelisting import renew_whitelist, verify_own_whitelist
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import (
     extend_reflog,
@@ -51,14 +50,13 @@ def read_manifest(repository: Repository, store: ObjectStore) -> Manifest:
             repository.storage,
             advice=f"make it: cvm repo create {repository.name}",
         ) from None
-    certificate = (
-        _vouched_certificate(repository, store, data)
-        if repository.gateway
-        else read_key(repository.keys.certificate)
-    )
-    return verify_manifest(
-        data, name=repository.name, certificate=certificate, verifier=CryptographyVerifier()
-    )
+    if repository.gateway:
+        certificate = _vouched_certificate(repository, store, data)
+        return verify_manifest(
+            data, name=repository.name, certificate=certificate, verifier=CryptographyVerifier()
+        )
+    finish_rotation(repository.keys)
+    return _signed_here(repository, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +124,11 @@ def serve_manifest(
     repository: Repository, store: ObjectStore, manifest: Manifest, *, reflog: bytes, now: datetime
 ) -> Manifest:
     """Sign a manifest of which all objects are there, and make it the served one, with its reflog."""
-    signed = replace(manifest, reflog=repository.algorithm.digest(reflog))
-    letter = sign_manifest(signed, signing_key=read_key(repository.keys.signing))
-    # a key that does not belong to the certificate must be found here, not by every client
-    verify_manifest(
-        letter,
-        name=repository.name,
-        certificate=read_key(repository.keys.certificate),
-        verifier=CryptographyVerifier(),
+    keys = repository.keys
+    named = replace(manifest, reflog=repository.algorithm.digest(reflog))
+    signed = make_alternatives(repository, store, named)
+    letter = sign_with(
+        repository, store, signed, signing=keys.signing, certificate=keys.certificate
     )
     renew_whitelist(repository, store, now=now)
     store.replace(REFLOG_PATH, reflog)
@@ -141,57 +136,62 @@ def serve_manifest(
     return signed
 
 
-def renew_whitelist(
-    repository: Repository, store: ObjectStore, *, now: datetime, force: bool = False
-) -> Whitelist:
-    """The whitelist, signed anew where it is missing, damaged, runs out soon or lacks the certificate.
+def sign_with(
+    repository: Repository,
+    store: ObjectStore,
+    manifest: Manifest,
+    *,
+    signing: Path,
+    certificate: Path,
+) -> bytes:
+    """The letter of a manifest, signed by the key in a file, whose certificate is in another one.
 
-    Errors: `PrerequisiteError` where a new one is needed at once and the master key is not here.
+    Errors: `SignatureError` when they do not belong together: that must be found here, not by every client.
     """
-    certificate = read_key(repository.keys.certificate)
-    good = None if force else _good_whitelist(repository, store, certificate, now)
-    # while it is in date, only who holds the master key renews it, in passing
-    if good and not (needs_renewal(good, now=now) and repository.keys.master.is_file()):
-        return good
-    signed = sign_whitelist(
+    second_key = None
+    if repository.keys.second.is_file():
+        second_key = read_key(repository.keys.second)
+        root = read_object(store, manifest.root_catalog, ObjectKind.CATALOG)
+        manifest = replace(manifest, root_catalog_sha256=sha256_of(root))
+    letter = sign_manifest(manifest, signing_key=read_key(signing), second_key=second_key)
+    verify_manifest(
+        letter,
         name=repository.name,
-        certificates=(certificate,),
-        master_key=read_key(repository.keys.master),
-        algorithm=repository.algorithm,
-        now=now,
+        certificate=read_key(certificate),
+        verifier=CryptographyVerifier(),
+        second_keys=() if second_key is None else (second_public_key_of(second_key),),
     )
-    checked = _verified(repository, signed, certificate, now)
-    store.replace(WHITELIST_PATH, signed)
-    return checked
+    return letter
 
 
-def renew(repository: Repository, store: ObjectStore, *, clock: Clock | None = None) -> Whitelist:
-    """Sign a new whitelist in any case."""
-    with store.exclusive():
-        now = (clock or SystemClock()).now()
-        return renew_whitelist(repository, store, now=now, force=True)
+def make_alternatives(repository: Repository, store: ObjectStore, manifest: Manifest) -> Manifest:
+    """The manifest with root catalog and certificate also beside it, where the settings want that."""
+    wanted = repository.settings.alternative_paths
+    if wanted is not None:
+        manifest = replace(manifest, alternative_paths=wanted)
+    if manifest.alternative_paths:
+        pairs = [(manifest.root_catalog, ObjectKind.CATALOG)]
+        if manifest.certificate is not None:
+            pairs.append((manifest.certificate, ObjectKind.CERTIFICATE))
+        for digest, kind in pairs:
+            store.put(alternative_path(digest, kind), store.get(object_path(digest, kind)))
+    return manifest
 
 
-def _good_whitelist(
-    repository: Repository, store: ObjectStore, certificate: bytes, now: datetime
-) -> Whitelist | None:
-    try:
-        return _verified(repository, store.get(WHITELIST_PATH), certificate, now)
-    except (TrustError, LetterFormatError, NotFoundError):
-        return None
-
-
-def _verified(repository: Repository, data: bytes, certificate: bytes, now: datetime) -> Whitelist:
-    verifier = CryptographyVerifier()
-    whitelist = verify_whitelist(
-        data,
-        name=repository.name,
-        master_keys=[read_key(repository.keys.public)],
-        now=now,
-        verifier=verifier,
+def _signed_here(repository: Repository, data: bytes) -> Manifest:
+    """The manifest in a letter, if one of this publisher's certificates signed it."""
+    *others, last = repository.keys.own_certificates
+    for path in others:
+        with suppress(SignatureError):
+            return verify_manifest(
+                data,
+                name=repository.name,
+                certificate=read_key(path),
+                verifier=CryptographyVerifier(),
+            )
+    return verify_manifest(
+        data, name=repository.name, certificate=read_key(last), verifier=CryptographyVerifier()
     )
-    verify_certificate(certificate, whitelist, verifier=verifier)
-    return whitelist
 
 
 def _vouched_certificate(repository: Repository, store: ObjectStore, manifest: bytes) -> bytes:
@@ -200,7 +200,7 @@ def _vouched_certificate(repository: Repository, store: ObjectStore, manifest: b
     if digest is None:
         raise SignatureError(f"the manifest of {repository.name} names no certificate")
     certificate = read_object(store, digest, ObjectKind.CERTIFICATE)
-    _verified(repository, store.get(WHITELIST_PATH), certificate, SystemClock().now())
+    verify_own_whitelist(repository, store.get(WHITELIST_PATH), certificate, SystemClock().now())
     return certificate
 
 

@@ -63,6 +63,7 @@ def open_repository(
     ahead: AheadSettings | None = None,
     blacklist: Callable[[], Blacklist] = Blacklist,
     external: Fetcher | None = None,
+    second_keys: Sequence[bytes] = (),
     verifier: Verifier | None = None,
     clock: Clock | None = None,
 ) -> Repository:
@@ -72,7 +73,8 @@ def open_repository(
     its root catalog is in the cache. With a `pin` it is that revision, for good. With `ahead` objects are fetched
     before they are asked for; the caller closes the repository. `external` fetches what lies outside of the store.
 
-    Shape: `master_keys` are public keys as PEM. Units: `deadline` bounds the whole opening.
+    Shape: `master_keys` are public keys as PEM, and so are `second_keys`, one of which must then have signed as well.
+    Units: `deadline` bounds the whole opening.
     Errors: `TrustError` and `FormatError` when what hosts offer does not verify, `UnavailableError` when no host
     answers and nothing usable is in the cache, `InvalidInputError` for a bad name, `NotFoundError` for a pin that
     no tag fits.
@@ -89,6 +91,7 @@ def open_repository(
         ahead=ahead or NOTHING_AHEAD,
         blacklist=blacklist,
         external=external,
+        second_keys=second_keys,
     )
     repository.open(deadline, shown=shown)
     return repository
@@ -111,6 +114,7 @@ class Repository:
         ahead: AheadSettings,
         blacklist: Callable[[], Blacklist],
         external: Fetcher | None,
+        second_keys: Sequence[bytes] = (),
     ) -> None:
         self.name = name
         self.pin = pin
@@ -138,6 +142,7 @@ class Repository:
             verifier,
             blacklist,
             self._note_whitelist,
+            tuple(second_keys),
         )
         self._revision: Revision | None = None
         self._confirmed_at: float | None = None

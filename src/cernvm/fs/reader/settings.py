@@ -30,7 +30,8 @@ NOTHING_AHEAD = AheadSettings(read_ahead=False, packs=False, profiles=False)
 class ReaderSettings:
     """What vouches for a repository, and how it is read.
 
-    Shape: `public_keys` are PEM files, any may vouch; `blacklists` are files, which need not exist.
+    Shape: `public_keys` are PEM files, any may vouch; `blacklists` are files, which need not exist; with `second_keys`,
+    PEM files, one of them must have made a second signature.
     Units: `max_ttl_s` bounds the time between two looks for a newer revision; None: as its publisher says.
     """
 
@@ -39,3 +40,4 @@ class ReaderSettings:
     pin: Pin = field(default_factory=Pin)
     max_ttl_s: float | None = None
     blacklists: tuple[Path, ...] = ()
+    second_keys: tuple[Path, ...] = ()

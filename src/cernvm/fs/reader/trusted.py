@@ -16,9 +16,11 @@ from cernvm.core.digest import Digest
 from cernvm.core.errors import CvmError, FormatError, RollbackError, SignatureError, TrustError
 from cernvm.fs.cache import Breadcrumb, ContentKey
 from cernvm.fs.format.blacklist import Blacklist
+from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.letter import MAX_LETTER_BYTES
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind
+from cernvm.fs.format.second import check_root_catalog, sha256_of
 from cernvm.fs.format.trust import (
     Verifier,
     open_manifest,
@@ -47,6 +49,7 @@ class TrustedSource:
     verifier: Verifier
     blacklist: Callable[[], Blacklist] = Blacklist
     on_whitelist: Callable[[Whitelist], None] = lambda _: None  # one that vouched for a manifest
+    second_keys: Sequence[bytes] = ()  # where there are any, one must have signed as well
 
     def newest_manifest(
         self,
@@ -104,13 +107,29 @@ class TrustedSource:
             self.on_whitelist(whitelist)
 
         manifest = verify_manifest(
-            data, name=self.name, certificate=certificate, verifier=self.verifier
+            data,
+            name=self.name,
+            certificate=certificate,
+            verifier=self.verifier,
+            second_keys=self.second_keys,
         )
+        if self.second_keys:
+            self._check_root_catalog(manifest, deadline)
         blacklist.check_revision(manifest.revision, name=self.name)
         der = self.verifier.read_certificate(certificate).der
         blacklist.check_certificate(der, name=self.name)
         self._fetch(WHITELIST_PATH, accept_whitelist, deadline, on_attempt)
         return manifest
+
+    def _check_root_catalog(self, manifest: Manifest, deadline: Deadline) -> None:
+        """The catalog's own digest may be a weak one; it is fetched to be shown in any case."""
+        content = self.objects.get(
+            ContentKey(manifest.root_catalog),
+            ObjectKind.CATALOG,
+            deadline,
+            limit_bytes=MAX_CATALOG_BYTES,
+        )
+        check_root_catalog(manifest, sha256_of(content.pread(0, content.size_bytes)))
 
     def _fetch_certificate(self, manifest: Manifest, deadline: Deadline) -> bytes:
         if manifest.certificate is None:
