@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,7 @@ from cernvm.fs.publish.repository import (
     known_repositories,
 )
 from cernvm.fs.publish.serving import RepositoryServer
+from cernvm.fs.replicate.extras import open_extras
 from cernvm.fs.replicate.replica import known_replicas
 
 DEFAULT_PORT = 8000
@@ -26,15 +28,24 @@ DEFAULT_PORT = 8000
     show_default=True,
     help="0: free.",
 )
+@click.option(
+    "--geoip",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="GeoIP database, to tell clients which servers are near them.",
+)
 @click.pass_obj
-def serve(edge: Edge, *, address: str, port: int) -> None:
-    """Export the known repositories and replicas under /cvmfs/NAME/ over HTTP."""
+def serve(edge: Edge, *, address: str, port: int, geoip: Path | None) -> None:
+    """Export the known repositories and replicas under /cvmfs/NAME/ over HTTP; also those that are passed through."""
 
     def storages() -> dict[str, str]:
         copied = {replica.name: replica.storage for replica in known_replicas(edge.home)}
         return copied | {made.name: made.storage for made in known_repositories(edge.home)}
 
-    with RepositoryServer(address, port, storages) as server:
+    with (
+        open_extras(edge.home, geoip) as extras,
+        RepositoryServer(address, port, storages, opened=extras.opened, beside=extras) as server,
+    ):
         place = f"{address}:{server.port}"
         record = edge.home.run / "repo.json"
         check_unrecorded(record)

@@ -60,6 +60,11 @@ def known_pass_throughs(home: Home) -> list[PassThrough]:
     return [read_pass_through(home, name) for name in names]
 
 
+def is_pass_through(home: Home, name: str) -> bool:
+    """Whether this machine passes a repository of that name through; no for what is no name."""
+    return "/" not in name and (home.through / f"{name}.toml").is_file()
+
+
 def read_pass_through(home: Home, name: str) -> PassThrough:
     """The one with this name; `NotFoundError` where it has no record, `ConfigError` for a damaged one."""
     path = _path(home, name)
