@@ -78,7 +78,7 @@ class Upstream:
             str(folder),
             (self.server.url,),
             (self.repository.keys.public,),
-            Scope(**scope),
+            Scope(**{"tags": (), **scope}),
         )
 
 

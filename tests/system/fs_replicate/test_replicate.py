@@ -10,6 +10,7 @@ from cernvm.core.errors import NotFoundError, SpaceError, TransactionOpenError
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.whitelisting import renew
 from cernvm.fs.replicate.replicating import replicate
+from cernvm.fs.replicate.scope import Scope
 from cernvm.fs.replicate.state import parse_date, read_state
 from cernvm.fs.store.local import LocalStore
 from cernvm.fs.store.memory import MemoryStore
@@ -86,6 +87,17 @@ def test_tagged_revisions_are_copied_when_they_are_wanted(upstream, copy):
         read_tree_back(store, root)
     listed = {reference.digest for reference in read_reflog(store)}
     assert set(roots) <= listed
+
+
+def test_all_tagged_revisions_are_copied_unless_told_otherwise(upstream, copy):
+    first = upstream.revisions[0].root_catalog
+    upstream.change(2)
+    plain = replace(upstream.replica(copy), scope=Scope())
+    _, store = bring(plain)
+    read_tree_back(store, first)
+    before = upstream.server.requests
+    assert bring(plain)[0].objects == 0
+    assert upstream.server.requests - before == 3
 
 
 def test_earlier_revisions_are_copied_as_far_back_as_they_are_wanted(upstream, copy):

@@ -42,4 +42,5 @@ def test_tags_are_wanted_by_pattern_and_come_newest_first():
         for number, name in enumerate(["v1", "nightly", "v2"])
     ]
     assert [tag.name for tag in Scope(tags=("v*",)).wanted_tags(tags)] == ["v2", "v1"]
-    assert Scope().wanted_tags(tags) == []
+    assert Scope(tags=()).wanted_tags(tags) == []
+    assert len(Scope().wanted_tags(tags)) == 3

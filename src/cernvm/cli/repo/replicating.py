@@ -64,8 +64,14 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option(
     "--at", "paths", multiple=True, metavar="PATH", help="Copy only this folder; may be repeated."
 )
-@click.option("--tag", "tags", multiple=True, metavar="GLOB", help="Copy revisions so tagged, too.")
-@click.option("--all-tags", is_flag=True, help="Copy all tagged revisions.")
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="GLOB",
+    help="Copy only revisions so tagged.  [default: all]",
+)
+@click.option("--no-tags", is_flag=True, help="Copy the newest revision only.")
 @click.option(
     "--history",
     type=click.IntRange(-1),
@@ -99,7 +105,7 @@ def replicate_(
     store_config: Path | None,
     paths: Sequence[str],
     tags: Sequence[str],
-    all_tags: bool,
+    no_tags: bool,
     history: int | None,
     packs: bool | None,
     proxy: str,
@@ -117,14 +123,14 @@ def replicate_(
         raise click.UsageError("name what to replicate, or say --all")
     if any("://" in word for word in upstream):
         said = _Said(upstream, keys, storage, store_config, proxy)
-        scope = _Changes(paths, ("*",) if all_tags else tags, history, packs)
+        scope = _Changes(paths, () if no_tags else tags or None, history, packs)
         replicas = [_replica(edge, name, said, scope)]
         first = _replicate_first(edge, replicas[0], threads)
         _print_done(first, as_json=as_json)
         if not every_s:
             return
     else:
-        options = (name, keys, storage, store_config, paths, tags, all_tags, history, proxy)
+        options = (name, keys, storage, store_config, paths, tags, no_tags, history, proxy)
         if any(options) or packs is not None:
             raise InvalidInputError(
                 "what a replica copies is changed with its URL", advice="name its URL, not its name"
@@ -188,13 +194,13 @@ class _Changes:
     def __init__(
         self,
         paths: Sequence[str],
-        tags: Sequence[str],
+        tags: Sequence[str] | None,
         history: int | None,
         packs: bool | None,
     ) -> None:
         given = {
             "paths": tuple(path.rstrip("/") for path in paths) if paths else None,
-            "tags": tuple(tags) if tags else None,
+            "tags": None if tags is None else tuple(tags),
             "history": history,
             "has_packs": packs,
         }

@@ -99,7 +99,7 @@ def import_stream(
 def _scope(store: ObjectStore, header: Header) -> Scope:
     """What the store holds whole; a catalog that is there must tell that everything below it is."""
     state = read_state(store)
-    scope = Scope() if state is None else Scope(has_packs=state.has_packs)
+    scope = Scope(tags=(), has_packs=True if state is None else state.has_packs)
     is_empty = state is None and not any(store.paths("data/"))
     if not is_empty and (state is None or not state.vouches_for(scope)):
         raise InvalidInputError(

@@ -16,7 +16,7 @@ from cernvm.core.config import read_toml
 from cernvm.core.errors import ExistsError, NotFoundError
 from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
 from cernvm.fs.format.objects import MANIFEST_PATH
-from cernvm.fs.replicate.scope import Scope
+from cernvm.fs.replicate.scope import ALL_TAGS, Scope
 from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStore
 
@@ -44,7 +44,7 @@ class _Record:
     public_keys: tuple[Path, ...]
     proxies: str = "DIRECT"
     paths: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ALL_TAGS
     history: int = 0
     packs: bool = True
 

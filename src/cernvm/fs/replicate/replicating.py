@@ -159,8 +159,7 @@ class _Replication:
         is_empty = state is None and not any(self._store.paths("data/"))
         trusts_presence = is_empty or (state is not None and state.vouches_for(scope))
         is_same = known is not None and known == offer.manifest
-        is_done = state is not None and not state.is_working and trusts_presence
-        if is_same and is_done and not scope.tags and not scope.history:
+        if is_same and state is not None and state.is_done(scope):
             return self._finished(offer, Tally(), 0, is_new=False)
         self._store.replace(IS_SNAPSHOTTING_PATH, _line(self._clock.now()))
         write_state(self._store, scope, is_working=True, trusts_presence=trusts_presence)

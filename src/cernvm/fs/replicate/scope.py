@@ -9,17 +9,20 @@ from fnmatch import fnmatchcase
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.format.history import Tag
 
+ALL_TAGS = ("*",)
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What is copied beside the newest revision, and how much of each.
 
-    Shape: `paths` are absolute, each with all below it; none means everything. `tags` are patterns of names; `history`
-    counts revisions before the newest, -1 for all that the upstream still has.
+    Shape: `paths` are absolute, each with all below it; none means everything. `tags` are patterns of names, all by
+    default, since clients may hold to any; `history` counts revisions before the newest, -1 for all that the upstream
+    still has.
     """
 
     paths: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ALL_TAGS
     history: int = 0
     has_packs: bool = True
 

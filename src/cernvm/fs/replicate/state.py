@@ -33,7 +33,8 @@ _DATE = "%a %b %e %H:%M:%S UTC %Y"
 class State:
     """How a replica stands.
 
-    Shape: `paths` and `has_packs` are the scope for which a catalog in the store tells that all below it is there;
+    Shape: `paths` and `has_packs` are the scope for which a catalog in the store tells that all below it is there,
+    `tags` and `history` which other revisions were looked for;
     `is_working` while objects are being copied, `boot` says since which start of the machine: files that were not
     durable when it went down may be gone. An empty `boot` is of a copying that itself could not believe the catalogs.
     """
@@ -42,6 +43,13 @@ class State:
     has_packs: bool
     is_working: bool
     boot: str
+    tags: tuple[str, ...] = ()
+    history: int = 0
+
+    def is_done(self, scope: Scope) -> bool:
+        """Whether all that the scope wants of the served revision's upstream was copied."""
+        copied = (self.tags, self.history) == (tuple(sorted(scope.tags)), scope.history)
+        return copied and not self.is_working and self.vouches_for(scope)
 
     def vouches_for(self, scope: Scope) -> bool:
         """Whether a catalog that is there need not be looked into."""
@@ -59,7 +67,10 @@ def read_state(store: ObjectStore) -> State | None:
         return None
     if not (type(packs) is bool and type(working) is bool and isinstance(boot, str)):
         return None
-    return State(tuple(paths), packs, working, boot)
+    tags, history = document.get("tags"), document.get("history")
+    if not (isinstance(tags, list) and type(history) is int):
+        return None
+    return State(tuple(paths), packs, working, boot, tuple(map(str, tags)), history)
 
 
 def write_state(
@@ -70,6 +81,8 @@ def write_state(
         "schema": 1,
         "paths": sorted(scope.paths),
         "packs": scope.has_packs,
+        "tags": sorted(scope.tags),
+        "history": scope.history,
         "working": is_working,
         "boot": boot_id() if trusts_presence else "",
     }
