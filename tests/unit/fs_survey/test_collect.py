@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from cernvm.core.clock import FakeClock
 from cernvm.core.errors import CvmError, DigestMismatchError, HostError, NotFoundError
 from cernvm.fs.format.compress import inflate
+from cernvm.fs.format.history import Tag
 from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind, object_path
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.publish.collecting import collect_garbage
 from cernvm.fs.publish.revision import read_manifest
+from cernvm.fs.publish.rolling_back import Rollback, roll_back
+from cernvm.fs.publish.tags import adding, change_tags, removing
 from cernvm.fs.store.memory import MemoryStore
 from cernvm.fs.survey.collect import Keeping
 from cernvm.fs.survey.marks import DRAWERS, Marks, key_of_path, key_path
@@ -185,6 +188,29 @@ def test_so_many_revisions_before_the_head_are_kept(made_repository, revisions, 
     kept = kept_of(maker) | set(roots[-1 - count :])
     check_kept(maker, kept)
     assert set(maker.store.content) == needed_paths(maker, kept) | root_documents(maker)
+
+
+def test_a_revision_on_which_a_collection_began_gets_no_name(made_repository):
+    maker = history(
+        made_repository,
+        [({b"/f": b"%d" % n, b"/g": b"%d" % (9 - n)}, (), "") for n in range(4)],
+        Failing(),
+    )
+    first = next(iter(maker.trees))
+    name = adding(maker.store, "first", root=first)
+    change_tags(maker.repository, maker.store, name)
+    change_tags(maker.repository, maker.store, removing(["first"]))
+    file = Revision(maker.store, first).find(b"/f").entry
+    while maker.store.has(object_path(file.digest, ObjectKind.PLAIN)):
+        maker.store.left = 1
+        with pytest.raises(HostError):
+            gc(maker)
+    maker.store.left = None
+
+    with pytest.raises(NotFoundError, match="no object"):
+        change_tags(maker.repository, maker.store, name)
+    with pytest.raises(NotFoundError, match="no object"):
+        roll_back(maker.repository, maker.store, Rollback(Tag("", first, 0, maker.now, "", 0)))
 
 
 def test_what_was_served_within_the_last_days_is_kept(made_repository):

@@ -15,8 +15,11 @@ from cernvm.fs.publish.content import ContentWriter, Progress
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.publishing import Options, Published, publish_changes
 from cernvm.fs.publish.repository import Repository
+from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.tags import change_tags, dropping_later
 from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.reading import read_tags
+from cernvm.fs.survey.wholeness import check_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ def roll_back(
     target, at = rollback.target, rollback.at
 
     def change(draft: Draft, _writer: ContentWriter) -> None:
+        tags = read_tags(read_manifest(repository, store), store)
+        if all(tag.root_catalog != target.root_catalog for tag in tags):
+            check_whole(store, target.root_catalog)
         if at:
             _take_back(draft, target, at)
 

@@ -17,6 +17,7 @@ from cernvm.fs.publish.revision import read_manifest, write_revision
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.reading import read_object, read_tags
 from cernvm.fs.survey.references import read_properties
+from cernvm.fs.survey.wholeness import check_whole
 
 TagChange = Callable[[tuple[Tag, ...], Manifest, datetime], Sequence[Tag]]
 _KEPT = (TRUNK, TRUNK_PREVIOUS)
@@ -109,9 +110,10 @@ def find_tag(tags: Sequence[Tag], name: str) -> Tag:
 
 
 def _tag(store: ObjectStore, name: str, root: Digest, tags: Sequence[Tag], now: datetime) -> Tag:
-    """A tag for a root catalog that is in the store; `NotFoundError` where it is not, or not any more."""
+    """A tag for a revision that is in the store; `NotFoundError` where it is not, or not whole any more."""
     for tag in tags:
         if tag.root_catalog == root:
             return replace(tag, name=name, tagged_at=now, description="", branch="")
+    check_whole(store, root)
     size_bytes = len(read_object(store, root, ObjectKind.CATALOG))
     return Tag(name, root, read_properties(store, root).revision, now, "", size_bytes)
