@@ -23,6 +23,7 @@ from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.publish.repository import known_repositories
 from cernvm.fs.replicate.health import Grade, Health, read_health
 from cernvm.fs.replicate.replica import Replica, known_replicas
+from cernvm.fs.replicate.through.record import known_pass_throughs
 from cernvm.net import NetSettings, fetch, open_fetcher
 
 META_PATH = "meta.json"  # below $CVM_HOME: what its administrator says of the server
@@ -85,7 +86,13 @@ class Documents:
         listed = {
             "schema": 1,
             "repositories": [_entry(one.name) for one in known_repositories(self._home)],
-            "replicas": [_entry(one.name) for one in known_replicas(self._home)],
+            "replicas": [
+                *(_entry(one.name) for one in known_replicas(self._home)),
+                *(
+                    {**_entry(one.name), "pass-through": True}
+                    for one in known_pass_throughs(self._home)
+                ),
+            ],
         }
         return _json(listed)
 
@@ -141,7 +148,7 @@ def _ask_upstream(replica: Replica) -> int | None:
         return None
 
 
-def _entry(name: str) -> dict[str, str]:
+def _entry(name: str) -> dict[str, object]:
     return {"name": name, "url": f"/cvmfs/{name}"}
 
 
