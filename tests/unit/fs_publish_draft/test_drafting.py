@@ -219,6 +219,15 @@ def test_counters_are_right_beside_catalogs_that_are_not_looked_into(press):
         press.read()
 
 
+def test_a_catalog_where_no_reader_could_look_is_not_begun(press):
+    path = b"".join(b"/%d" % depth + b"x" * 250 for depth in range(17))
+
+    with press.draft() as draft:
+        draft.ensure_folders(path, folder_item(b"").entry)
+        with pytest.raises(InvalidInputError, match="too deep"):
+            draft.put(file_item(path + b"/.cvmfscatalog"))
+
+
 def test_missing_folders_are_made_down_to_the_path(press):
     press.publish(lambda draft: draft.ensure_folders(b"/x/y/z", folder_item(b"").entry))
 

@@ -23,6 +23,7 @@ from cernvm.fs.format.xattrs import format_xattrs, parse_xattrs
 SCHEMA = "2.5"
 SCHEMA_REVISION = 7
 MAX_CATALOG_BYTES = 1 << 31
+MAX_PATH_BYTES = 4096  # of a nested catalog
 AUTOCATALOG_MARKER = b".cvmfsautocatalog"
 CATALOG_MARKER = b".cvmfscatalog"
 
@@ -216,7 +217,12 @@ def parse_nested(row: Row) -> NestedCatalog:
     """The reference that a row of `nested_columns` holds."""
     path, text, size = row
     path = _as_bytes(path, "nested path")
-    if not path.startswith(b"/") or path.endswith(b"/") or len(path) > 4096 or b"\0" in path:
+    if (
+        not path.startswith(b"/")
+        or path.endswith(b"/")
+        or len(path) > MAX_PATH_BYTES
+        or b"\0" in path
+    ):
         raise CatalogFormatError(f"{path[:80]!r} is no path", where="nested_catalogs")
     if any(part in (b"", b".", b"..") for part in path[1:].split(b"/")):
         raise CatalogFormatError(f"{path[:80]!r} is no plain path", where="nested_catalogs")

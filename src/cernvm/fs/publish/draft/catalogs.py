@@ -38,6 +38,11 @@ class DraftCatalog:
     gained: Counters = field(default_factory=Counters)
     is_touched: bool = False
 
+    @property
+    def depth(self) -> int:
+        """In how many others it is nested."""
+        return 0 if self.parent is None else 1 + self.parent.depth
+
     def touch(self) -> None:
         """Have this catalog, and so all above it, written anew."""
         one: DraftCatalog | None = self

@@ -12,7 +12,7 @@ from cernvm.core.digest import Digest
 from cernvm.core.errors import (
     InvalidInputError,
 )
-from cernvm.fs.format.catalog import CATALOG_MARKER, format_entry, path_key
+from cernvm.fs.format.catalog import CATALOG_MARKER, MAX_PATH_BYTES, format_entry, path_key
 from cernvm.fs.format.entry import DIRECTORY_SIZE_BYTES, Entry, EntryFlag, EntryKind, NestedCatalog
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.publish.content import Progress
@@ -36,7 +36,7 @@ from cernvm.fs.publish.draft.rows import (
     Rows,
 )
 from cernvm.fs.publish.draft.splitting import Splitter
-from cernvm.fs.publish.draft.tree import Tree
+from cernvm.fs.publish.draft.tree import MAX_DEPTH, Tree
 from cernvm.fs.publish.draft.weighing import CatalogLimits
 from cernvm.fs.publish.packing import Packer
 from cernvm.fs.publish.profiles import Recording
@@ -371,6 +371,11 @@ class Draft(Tree):
 
     def _split(self, catalog: DraftCatalog, folder: bytes) -> None:
         if catalog.prefix != folder:
+            if len(folder) > MAX_PATH_BYTES or catalog.depth >= MAX_DEPTH:
+                raise InvalidInputError(
+                    f"{folder[:80].decode('utf-8', 'replace')}… is too deep for a nested catalog",
+                    advice="take the marker .cvmfscatalog away",
+                )
             self._splitter.split(catalog, folder)
             self.forget_folders()
 

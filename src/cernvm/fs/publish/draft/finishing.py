@@ -7,7 +7,7 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ from cernvm.fs.format import pack_table
 from cernvm.fs.format.catalog import (
     AUTOCATALOG_MARKER,
     CATALOG_MARKER,
+    MAX_PATH_BYTES,
     SCHEMA,
     SCHEMA_REVISION,
     format_entry,
@@ -81,8 +82,7 @@ class Finisher:
         for catalog in _deepest_first(self.root):
             self._reshape(catalog)
         count = 0
-        lanes = max(os.cpu_count() or 1, self.store.lanes)
-        with ThreadPoolExecutor(lanes, thread_name_prefix="catalogs") as pool:
+        with self._opened_pool() as pool:
             for level in _levels(self.root):
                 for catalog in level:
                     self._seal(catalog)
@@ -138,6 +138,7 @@ class Finisher:
                 names[positions[parent]] = number
         taken = rows.folders_with((CATALOG_MARKER, AUTOCATALOG_MARKER))
         unfit = {positions[key] for key in taken if key in positions}
+        unfit |= {at for at, path in enumerate(paths) if len(path) > MAX_PATH_BYTES}
         return [paths[at] for at in heavy_folders(parents, names, self.limits, unfit)]
 
     def _mark(self, catalog: DraftCatalog) -> None:
@@ -205,6 +206,16 @@ class Finisher:
             rows.set_property(pack_table.PACKED_REVISION, rows.property("revision"))
 
     # --- into the store
+
+    @contextmanager
+    def _opened_pool(self) -> Iterator[ThreadPoolExecutor]:
+        lanes = max(os.cpu_count() or 1, self.store.lanes)
+        with ThreadPoolExecutor(lanes, thread_name_prefix="catalogs") as pool:
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _store(self, catalog: DraftCatalog) -> Written:
         """In the pool: put one catalog, whose file nobody has open."""

@@ -13,7 +13,7 @@ from cernvm.core.digest import Digest
 from cernvm.fs.format import catalog, pack_table
 from cernvm.fs.format.catalog import PathKey, path_key
 from cernvm.fs.format.compress import Compression
-from cernvm.fs.format.entry import Chunk, EntryFlag, NestedCatalog
+from cernvm.fs.format.entry import Chunk, NestedCatalog
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.pack_table import PackedStretch
 from cernvm.fs.format.statistics import Counters, Statistics, format_statistics, parse_statistics
@@ -25,15 +25,18 @@ COLUMNS = (
     " uid, gid, xattr"
 )
 KEY, PARENT = slice(0, 2), slice(2, 4)
-LINKS, SIZE, MODE, FLAGS, NAME = 4, 6, 7, 10, 11
+LINKS, MODE, FLAGS, NAME = 4, 7, 10, 11
 
 Row = tuple[Any, ...]
 
 GROUP_SHIFT = 32
 COUNT_MASK = 0xFFFF_FFFF
+# plain numbers, since an IntFlag's operators take their time
 DIRECTORY, MOUNTPOINT, ROOT = 0x1, 0x2, 0x20
-CHUNKED = 0x40
+FILE, SYMLINK, SPECIAL = 0x4, 0x8, 0x10
+CHUNKED, EXTERNAL = 0x40, 0x80
 NESTED = MOUNTPOINT | ROOT
+_KIND = DIRECTORY | FILE | SYMLINK | SPECIAL
 
 _IS = "md5path_1 = ? AND md5path_2 = ?"
 _IN = "parent_1 = ? AND parent_2 = ?"
@@ -59,7 +62,16 @@ c.parent_1, c.parent_2, c.name FROM folders f CROSS JOIN catalog c INDEXED BY id
 ON c.parent_1 = f.a AND c.parent_2 = f.b WHERE c.flags & 1) SELECT * FROM folders LIMIT -1 OFFSET 1"""
 _SMALL = f"""\
 SELECT parent_1, parent_2, name, flags, hash, size FROM catalog \
-WHERE flags & {0x1D | 0x40 | 0x80} = 4 AND size <= {pack_table.SMALL_BYTES} AND length(hash) = 20"""  # noqa: S608
+WHERE flags & {_KIND | CHUNKED | EXTERNAL} = {FILE} AND size <= {pack_table.SMALL_BYTES} AND length(hash) = 20"""  # noqa: S608
+
+_REGULAR = f"flags & {_KIND} = {FILE}"
+_COUNT = f"""\
+SELECT count(CASE WHEN {_REGULAR} THEN 1 END), count(CASE WHEN flags & {SYMLINK} THEN 1 END), \
+count(CASE WHEN flags & {SPECIAL} THEN 1 END), count(CASE WHEN flags & {DIRECTORY} THEN 1 END), \
+count(CASE WHEN {_REGULAR} AND flags & {CHUNKED} THEN 1 END), ifnull(sum(CASE WHEN {_REGULAR} THEN size END), 0), \
+ifnull(sum(CASE WHEN {_REGULAR} AND flags & {CHUNKED} THEN size END), 0), count(xattr), \
+count(CASE WHEN {_REGULAR} AND flags & {EXTERNAL} THEN 1 END), \
+ifnull(sum(CASE WHEN {_REGULAR} AND flags & {EXTERNAL} THEN size END), 0) FROM catalog"""  # noqa: S608
 
 
 class Rows:
@@ -97,7 +109,7 @@ class Rows:
 
     def delete_below(self, key: PathKey) -> None:
         """Take away all rows below a directory, not its own."""
-        owned = "(SELECT md5path_1, md5path_2 FROM catalog WHERE flags & 64 AND rowid IN ("
+        owned = f"(SELECT md5path_1, md5path_2 FROM catalog WHERE flags & {CHUNKED} AND rowid IN ("  # noqa: S608
         self.database.execute(
             f"{FOLDERS} DELETE FROM chunks WHERE (md5path_1, md5path_2) IN {owned}{_BELOW}))",  # noqa: S608
             key,
@@ -162,7 +174,7 @@ class Rows:
 
     def folders_with(self, names: Iterable[bytes]) -> list[PathKey]:
         """The directories in which one of these names is no regular file."""
-        sql = "SELECT parent_1, parent_2 FROM catalog WHERE name = CAST(? AS TEXT) AND flags & 29 <> 4"
+        sql = f"SELECT parent_1, parent_2 FROM catalog WHERE name = CAST(? AS TEXT) AND NOT {_REGULAR}"  # noqa: S608
         return [key for name in names for key in self.database.execute(sql, (name,))]
 
     def small_files(self, prefix: bytes) -> Iterator[SmallFile]:
@@ -177,26 +189,10 @@ class Rows:
 
     def counters(self, *, nested: int) -> Counters:
         """What the catalog counts of its own rows."""
-        return Counters(*self._counted(nested))
-
-    def _counted(self, nested: int) -> tuple[int, ...]:
-        regular = f"flags & {_KIND} = {int(EntryFlag.FILE)}"
-        chunked, external = f"{regular} AND flags & 64", f"{regular} AND flags & 128"
-        sums = (
-            f"count(CASE WHEN {regular} THEN 1 END)",
-            "count(CASE WHEN flags & 8 THEN 1 END)",
-            "count(CASE WHEN flags & 16 THEN 1 END)",
-            "count(CASE WHEN flags & 1 THEN 1 END)",
-            f"count(CASE WHEN {chunked} THEN 1 END)",
-            f"ifnull(sum(CASE WHEN {regular} THEN size END), 0)",
-            f"ifnull(sum(CASE WHEN {chunked} THEN size END), 0)",
-            "count(xattr)",
-            f"count(CASE WHEN {external} THEN 1 END)",
-            f"ifnull(sum(CASE WHEN {external} THEN size END), 0)",
-        )
-        found = self.database.execute(f"SELECT {', '.join(sums)} FROM catalog").fetchone()  # noqa: S608
+        found = self.database.execute(_COUNT).fetchone()
         chunks = self.database.execute("SELECT count(*) FROM chunks").fetchone()[0]
-        return (*found[:4], nested, found[4], chunks, *found[5:])
+        values: tuple[int, ...] = (*found[:4], nested, found[4], chunks, *found[5:])
+        return Counters(*values)
 
     def statistics(self) -> Statistics:
         """The counters that the catalog's table holds."""
@@ -276,9 +272,6 @@ class Rows:
             self.database.execute(sql, (key, value))
 
 
-_KIND = 0x1D  # directory, file, symbolic link, special
-
-
 def item_of(path: bytes, row: Row, chunks: Iterable[Row] = ()) -> Item:
     """The value that a row and those of its chunks hold; a mountpoint or nested root is a plain directory in it."""
     flags = row[FLAGS]
@@ -289,11 +282,6 @@ def item_of(path: bytes, row: Row, chunks: Iterable[Row] = ()) -> Item:
         return Item(path, entry)
     algorithm = catalog.chunk_algorithm(flags)
     return Item(path, entry, tuple(catalog.parse_chunk(one, algorithm=algorithm) for one in chunks))
-
-
-def key_of(path: bytes) -> PathKey:
-    """The key of a path."""
-    return path_key(path)
 
 
 def _name(row: Row) -> bytes:

@@ -11,7 +11,7 @@ from cernvm.fs.publish.draft.rows import DIRECTORY, FLAGS, NAME, Row, Rows, item
 from cernvm.fs.publish.profiles import Found
 from cernvm.fs.survey.database import Item
 
-_MAX_DEPTH = 256
+MAX_DEPTH = 256  # of catalogs nested in each other
 _MOST_FOLDERS = 4096
 
 
@@ -111,7 +111,7 @@ class Tree:
             nested = catalog.nested.get(path[:end])
             if nested is not None:
                 depth += 1
-                if depth > _MAX_DEPTH:
+                if depth > MAX_DEPTH:
                     raise CatalogFormatError("catalogs are nested too deep", where=repr(path[:80]))
                 catalog = self.shelf.nested(catalog, nested)
         return catalog
