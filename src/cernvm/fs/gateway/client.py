@@ -255,7 +255,7 @@ def _checked(url: str, answer: dict[str, Any]) -> dict[str, Any]:
         raise LeaseLostError(f"the lease is lost: {reason}", advice=advice or "publish again")
     if kind in ("ConflictError", "TransactionOpenError", "ExistsError"):
         raise ConflictError(f"the gateway {url} refuses: {reason}", advice=advice)
-    if kind in ("UnavailableError", "HostError", "DeadlineError", "Failure"):
+    if kind in ("UnavailableError", "HostError", "DeadlineError", "SpaceError"):
         raise UnavailableError(f"the gateway {url} cannot: {reason}", advice=advice)
     raise InvalidInputError(f"the gateway {url} refuses: {reason}", advice=advice)
 

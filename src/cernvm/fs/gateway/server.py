@@ -81,7 +81,10 @@ class GatewayServer(ThreadingMixIn, TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         error = sys.exc_info()[1]
-        log.debug("gateway.broken_off", extra=fields(client=client_address[0], error=error))
+        if isinstance(error, OSError):
+            log.debug("gateway.broken_off", extra=fields(client=client_address[0], error=error))
+        else:  # a defect: who asked gets no answer, and may ask again
+            log.error("gateway.failed", extra=fields(client=client_address[0]), exc_info=error)
 
 
 class _Line(io.RawIOBase):
@@ -155,11 +158,6 @@ class _Exchange(BaseHTTPRequestHandler):
                 "gateway.refused",
                 extra=fields(client=self.client_address[0], reason=str(error)[:300]),
             )
-        except OSError:
-            raise
-        except Exception:
-            log.exception("gateway.failed", extra=fields(client=self.client_address[0]))
-            answer = {"status": "error", "reason": "the gateway failed", "kind": "Failure"}
         self._answer(answer)
 
     def _request(self) -> tuple[Route, Request]:
