@@ -10,9 +10,11 @@ from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
 from cernvm.cli.repo.shown import (
     described,
+    described_replica,
     print_fields,
 )
 from cernvm.core.digest import Algorithm
+from cernvm.core.errors import InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.creating import create_repository, remove_repository
 from cernvm.fs.publish.repository import (
@@ -20,12 +22,25 @@ from cernvm.fs.publish.repository import (
     new_repository,
     read_repository,
 )
+from cernvm.fs.replicate.replica import (
+    is_replica,
+    known_replicas,
+    read_replica,
+    remove_replica,
+)
+from cernvm.fs.store.opening import location_of
 
 
 @click.command(epilog="Example: cvm repo create sft.cernvm.test --hash shake128")
 @click.argument("name")
 @click.option(
     "--storage", type=click.Path(path_type=Path), help="Folder that a web server exports."
+)
+@click.option("--store", metavar="URL", help="Instead of a folder: s3://BUCKET/PREFIX, fsspec+…")
+@click.option(
+    "--store-config",
+    type=click.Path(path_type=Path),
+    help="Private file with the store's endpoint and keys.",
 )
 @click.option("--keys", type=click.Path(path_type=Path), help="Folder for the four key files.")
 @click.option(
@@ -50,16 +65,22 @@ def create(
     *,
     name: str,
     storage: Path | None,
+    store: str | None,
+    store_config: Path | None,
     keys: Path | None,
     algorithm: str,
     compression: str,
     as_json: bool,
 ) -> None:
     """Make the keys of repository NAME and a first, empty, signed revision."""
+    if storage is not None and store is not None:
+        raise InvalidInputError("--storage and --store exclude each other")
+    if store is None and store_config is not None:
+        raise InvalidInputError("--store-config belongs to --store")
     repository = new_repository(
         edge.home,
         name,
-        storage=storage,
+        storage=storage if store is None else location_of(store, config=store_config, name=name),
         keys=keys,
         algorithm=Algorithm(algorithm),
         compression=Compression[compression.upper()],
@@ -72,9 +93,10 @@ def create(
 @json_option
 @click.pass_obj
 def list_repositories(edge: Edge, *, as_json: bool) -> None:
-    """List the repositories that can be published from here."""
+    """List the repositories that are published from here, and the replicas."""
     rows = [described(repository) for repository in known_repositories(edge.home)]
-    columns = ("name", "revision", "hash", "compression", "packs", "storage")
+    rows += [described_replica(replica) for replica in known_replicas(edge.home)]
+    columns = ("name", "kind", "revision", "hash", "compression", "packs", "storage")
     print_rows(rows, columns=columns, as_json=as_json)
 
 
@@ -84,7 +106,11 @@ def list_repositories(edge: Edge, *, as_json: bool) -> None:
 @click.pass_obj
 def info(edge: Edge, *, name: str, as_json: bool) -> None:
     """Show where a repository is, its revision, and what it holds."""
-    print_fields(described(read_repository(edge.home, name)), as_json=as_json)
+    if is_replica(edge.home, name):
+        row = described_replica(read_replica(edge.home, name))
+    else:
+        row = described(read_repository(edge.home, name))
+    print_fields(row, as_json=as_json)
 
 
 @click.command(epilog="Example: cvm repo remove old.cernvm.test --yes")
@@ -92,7 +118,16 @@ def info(edge: Edge, *, name: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def remove(edge: Edge, *, name: str, yes: bool) -> None:
-    """Delete a repository with its storage and its keys."""
+    """Delete a repository with its storage and its keys, or a replica with its storage."""
+    if is_replica(edge.home, name):
+        replica = read_replica(edge.home, name)
+        if not yes:
+            click.confirm(
+                f"Delete the replica {name} and its storage {replica.storage}?", abort=True
+            )
+        remove_replica(edge.home, replica)
+        click.echo(f"removed {name}")
+        return
     repository = read_repository(edge.home, name)
     if not yes:
         click.confirm(

@@ -155,7 +155,12 @@ class S3Store:
 
         By markers, not by tokens: every server has them, and they never run out.
         """
-        place = {"Bucket": self.bucket, "Prefix": self._key(prefix), "Marker": after}
+        place: Any = {
+            "Bucket": self.bucket,
+            "Prefix": self._key(prefix),
+            "Marker": after,
+            "MaxKeys": DELETED_AT_ONCE,
+        }
         rows: list[dict[str, Any]] = self._call(
             lambda client: client.list_objects(**place).get("Contents", []), prefix
         )
