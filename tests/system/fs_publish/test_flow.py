@@ -23,8 +23,9 @@ from cernvm.fs.publish.metainfo import parse_metainfo, publish_metainfo, read_me
 from cernvm.fs.publish.publishing import Options, publish_changes, publish_tree
 from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.publish.settings import Settings, with_settings
+from cernvm.fs.publish.sink import BranchSink
 from cernvm.fs.survey.difference import ChangeKind
-from cernvm.fs.survey.reading import read_catalog, read_tags
+from cernvm.fs.survey.reading import read_catalog, read_history, read_tags
 
 from .conftest import check_equal, read_back
 
@@ -419,3 +420,38 @@ def test_what_some_readers_do_not_bear_is_refused_where_that_is_wanted(
         file.truncate((1 << 30) + 1)
     with pytest.raises(InvalidInputError, match="sparse' is larger"):
         publish_tree(strict, store, tree)
+
+
+def test_a_branch_goes_on_beside_what_is_served(repository, store, tree):
+    trunk = publish_tree(repository, store, tree)
+    (tree / "new").write_bytes(b"on the branch")
+
+    def beside(tag):
+        sink = BranchSink(repository, store, "next")
+        return publish_tree(repository, store, tree, options=Options(tag=tag), sink=sink)
+
+    first = beside("next-1")
+    (tree / "newer").write_bytes(b"too")
+    second = beside("")
+
+    assert (first.is_new, first.revision, second.revision) == (True, 2, 3)
+    found, manifest = read_back(repository, store)
+    assert (manifest.revision, manifest.root_catalog) == (1, trunk.root_catalog)
+    assert b"/new" not in found
+    history = read_history(manifest, store)
+    assert [(one.name, one.parent, one.initial_revision) for one in history.branches] == [
+        ("next", "", 1)
+    ]
+    tags = {tag.name: tag for tag in history.tags if tag.branch == "next"}
+    assert (tags["next-1"].root_catalog, tags["next-1"].revision) == (first.root_catalog, 2)
+    assert [tags[name].root_catalog for name in second.tags] == [second.root_catalog]
+    reflog = store.get(".cvmfsreflog")
+    assert all(str(tag.root_catalog).encode() in reflog for tag in tags.values())
+
+    publish_tree(repository, store, tree)
+    assert read_back(repository, store)[1].revision == 2
+    assert {tag.name for tag in read_history(read_back(repository, store)[1], store).tags} >= set(
+        tags
+    )
+    with pytest.raises(ExistsError):
+        beside("next-1")

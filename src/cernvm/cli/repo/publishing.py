@@ -24,6 +24,7 @@ from cernvm.fs.publish.repository import (
     write_record,
 )
 from cernvm.fs.publish.settings import with_settings
+from cernvm.fs.publish.sink import BranchSink, RevisionSink
 
 
 @click.command(epilog="Example: cvm repo publish sft.cernvm.test ./release --at /v1 --tag v1")
@@ -31,6 +32,9 @@ from cernvm.fs.publish.settings import with_settings
 @click.argument("tree", required=False, type=click.Path(path_type=Path))
 @click.option("--at", default="/", show_default=True, metavar="PATH", help="Replace what is here.")
 @click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
+@click.option(
+    "--branch", default="", metavar="NAME", help="Go on beside what is served: only a tag names it."
+)
 @click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
 @click.option(
     "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in TREE."
@@ -66,6 +70,7 @@ def publish(
     tree: Path | None,
     at: str,
     tag: str,
+    branch: str,
     message: str,
     owner: str,
     packs: bool | None,
@@ -77,6 +82,8 @@ def publish(
 ) -> None:
     """Publish folder TREE in a new signed revision of repository NAME; without TREE, the open transaction."""
     repository = read_repository(edge.home, name)
+    if tree is None and branch:
+        raise InvalidInputError("a branch needs a folder")
     if tree is None and dry_run:
         raise InvalidInputError("a dry run needs a folder", advice=f"look: cvm repo edit {name}")
     if packs is not None and packs != repository.has_packs and not dry_run:
@@ -100,8 +107,11 @@ def publish(
 
         publish_open(edge, name, options, as_json=as_json)
         return
-    store, sink = open_storage(repository), None
+    store = open_storage(repository)
+    sink: RevisionSink | None = BranchSink(repository, store, branch) if branch else None
     if repository.gateway:
+        if branch:
+            raise InvalidInputError("a gateway knows no branches")
         from cernvm.fs.gateway.joining import open_publication  # noqa: PLC0415  # most have none
 
         repository, store, sink = open_publication(repository, at)

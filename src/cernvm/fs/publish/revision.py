@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from cernvm.core.clock import SystemClock
 from cernvm.core.digest import Digest
 from cernvm.core.errors import NotFoundError, SignatureError
 from cernvm.fs.format.compress import deflate
-from cernvm.fs.format.history import Tag
+from cernvm.fs.format.history import Branch, Tag
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import (
     MANIFEST_PATH,
@@ -86,10 +87,11 @@ def write_revision(
     tags: tuple[Tag, ...] | None,
     previous: Manifest | None,
     now: datetime,
+    branches: Sequence[Branch] = (),
 ) -> tuple[Manifest, int]:
     """Make a revision the served one: certificate, history, reflog, whitelist, and, last, the manifest.
 
-    Shape: returns the manifest as it was signed, and the bytes that were stored.
+    Shape: `branches` come to those that there are; returns the manifest as signed, and the bytes that were stored.
     """
     certificate = write_object(
         repository, store, read_key(repository.keys.certificate), ObjectKind.CERTIFICATE
@@ -103,11 +105,13 @@ def write_revision(
     stored_bytes = certificate.stored_bytes
     history: Digest | None = None
     if tags is not None:
+        known = () if previous is None else read_history(previous, store).branches
+        references += [(tag.root_catalog, ReferenceKind.ROOT_CATALOG) for tag in tags if tag.branch]
         packed = pack_history(
             name=repository.name,
             tags=tags,
             previous=None if previous is None else previous.history,
-            branches=() if previous is None else read_history(previous, store).branches,
+            branches=(*known, *branches),
         )
         written = write_object(repository, store, packed, ObjectKind.HISTORY)
         history = written.digest

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from cernvm.core.errors import ExistsError
-from cernvm.fs.format.history import Tag, automatic_name, check_tag_name, with_revision, without_old
+from cernvm.fs.format.history import (
+    Branch,
+    History,
+    Tag,
+    automatic_name,
+    check_tag_name,
+    with_revision,
+    without_old,
+)
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written, read_manifest, write_revision
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.reading import read_tags
+from cernvm.fs.survey.reading import read_history, read_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,7 @@ class StoreSink:
     def begin(self, tag: str) -> Manifest:
         manifest = read_manifest(self._repository, self._store)
         self._tags = read_tags(manifest, self._store)
-        if tag:
-            check_tag_name(tag)
-            if any(known.name == tag for known in self._tags):
-                raise ExistsError("tag", tag, advice="choose another name")
+        check_new_tag(tag, self._tags)
         return manifest
 
     def finish(
@@ -85,3 +91,66 @@ class StoreSink:
             self._repository, self._store, manifest, tags=tags, previous=base, now=now
         )
         return Served(signed, named, stored_bytes)
+
+
+class BranchSink:
+    """Puts a revision beside the trunk: what is served stays, and a tag of the branch names the new one.
+
+    Shape: a branch goes on where its newest tag is; a new one begins at the last revision.
+    """
+
+    def __init__(self, repository: Repository, store: ObjectStore, branch: str) -> None:
+        self._repository = repository
+        self._store = store
+        self._branch = check_tag_name(branch)
+        self._trunk: Manifest | None = None
+        self._history = History()
+
+    def begin(self, tag: str) -> Manifest:
+        self._trunk = trunk = read_manifest(self._repository, self._store)
+        self._history = read_history(trunk, self._store)
+        check_new_tag(tag, self._history.tags)
+        head = max(
+            (one for one in self._history.tags if one.branch == self._branch),
+            key=lambda one: (one.revision, one.tagged_at),
+            default=None,
+        )
+        if head is None:
+            return trunk
+        return replace(
+            trunk,
+            root_catalog=head.root_catalog,
+            root_catalog_size_bytes=head.size_bytes,
+            revision=head.revision,
+        )
+
+    def finish(
+        self, root: Written, *, base: Manifest, tag: str, description: str, now: datetime
+    ) -> Served:
+        assert self._trunk is not None
+        revision = base.revision + (root.digest != base.root_catalog)
+        # of the same second may be a tag of the trunk
+        name = tag or f"{automatic_name(now)}-{self._branch}"
+        check_new_tag(name, self._history.tags)
+        new = Tag(name, root.digest, revision, now, description, root.size_bytes, self._branch)
+        is_known = any(one.name == self._branch for one in self._history.branches)
+        signed, stored_bytes = write_revision(
+            self._repository,
+            self._store,
+            self._trunk,
+            tags=(*self._history.tags, new),
+            previous=self._trunk,
+            now=now,
+            branches=() if is_known else (Branch(self._branch, "", self._trunk.revision),),
+        )
+        return Served(
+            replace(signed, root_catalog=root.digest, revision=revision), (name,), stored_bytes
+        )
+
+
+def check_new_tag(name: str, tags: Iterable[Tag]) -> None:
+    """Refuse a name that no tag may have, or that one has; an empty one is that of no tag."""
+    if name:
+        check_tag_name(name)
+        if any(known.name == name for known in tags):
+            raise ExistsError("tag", name, advice="choose another name")

@@ -14,7 +14,9 @@ from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.grafting import graft_of
 from cernvm.fs.publish.grafts import format_graft
 from cernvm.fs.publish.metainfo import publish_metainfo
+from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.settings import Settings
+from cernvm.fs.publish.sink import BranchSink
 from system.fs.publish.conftest import NAME
 
 
@@ -131,3 +133,26 @@ def test_the_original_fetches_external_and_grafted_files_by_path(share, tmp_path
             server.shutdown()
             thread.join(10)
     assert subprocess.run(["mountpoint", "-q", shared.point], check=False).returncode != 0
+
+
+def test_the_original_accepts_a_branch_and_mounts_its_tag(share):
+    shared = share()
+    shared.publish()
+    before = contents(shared.tree)
+    (shared.tree / "new").write_bytes(b"on the branch")
+    sink = BranchSink(shared.repository, shared.store, "next")
+    publish_tree(
+        shared.repository, shared.store, shared.tree, options=Options(tag="next-1"), sink=sink
+    )
+
+    assert shared.check() == ""
+    assert shared.mounted(contents) == before
+    cache = shared.base / "cache-branch"
+    shared.original.mount(
+        shared.point, url=shared.url, key=shared.key, cache=cache, name=NAME,
+        settings="CVMFS_REPOSITORY_TAG=next-1\n",
+    )  # fmt: skip
+    try:
+        assert contents(shared.point) == contents(shared.tree)
+    finally:
+        shared.original.unmount(shared.point)
