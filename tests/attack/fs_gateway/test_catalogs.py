@@ -171,3 +171,23 @@ def test_a_refused_commit_leaves_the_lease_for_another_try(site, holder, forge):
 
     assert forge({b"/one/a": b"a"}).revision == 1
     assert site.gateway.book.leases() == []
+
+
+def test_an_old_root_that_lost_its_objects_does_not_vouch_for_them(site, holder):
+    """Only the attributes differ between the two roots; what both name was collected meanwhile."""
+    client, _, token = holder
+    maker = Maker(site.store, site.repository)
+    old, _ = maker.root({b"/one/a": b"a"})
+
+    def touch(catalog):
+        items = [
+            replace(i, entry=replace(i.entry, mtime_s=99)) if i.path == b"/one/a" else i
+            for i in catalog.items
+        ]
+        return replace(catalog, items=tuple(items))
+
+    new, _ = maker.root({b"/one/a": b"a"}, change=touch)
+    site.store.delete(object_path(maker.put(b"a"), ObjectKind.PLAIN))
+
+    with refused(site, "was never sent"):
+        client.commit(token, CommitRequest(old, new))

@@ -102,7 +102,7 @@ class Merge:
             path: change.path
             for change in changes
             if change.after is not None
-            for path in _object_paths(change.after, change.before)
+            for path in _object_paths(change.after)
         }
         for path in missing_objects(list(wanted), self.store)[:1]:
             raise InvalidInputError(
@@ -123,11 +123,9 @@ def true_base(new_root: Digest, store: ObjectStore) -> Digest | None:
     return base
 
 
-def _object_paths(item: Item, before: Item | None) -> Iterator[str]:
+def _object_paths(item: Item) -> Iterator[str]:
     entry = item.entry
     if entry.kind is not EntryKind.FILE or entry.is_external:
-        return
-    if before is not None and (before.entry.digest, before.chunks) == (entry.digest, item.chunks):
         return
     _check_chunks(item)
     if entry.digest is not None:
