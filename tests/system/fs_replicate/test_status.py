@@ -67,6 +67,12 @@ def test_a_replica_that_lags_behind_says_by_how_much(site, upstream, clock):
     assert (row["grade"], row["lag"]) == ("warning", 2)
 
 
+def test_an_upstream_that_does_not_answer_is_a_warning(site, upstream, clock):
+    upstream.server.fall_ill(Fault.DEAD)
+    (row,) = told(Documents(site, clock))
+    assert (row["grade"], row["reasons"]) == ("warning", ["no upstream answers"])
+
+
 def test_an_answer_is_kept_for_a_few_seconds(site, upstream, clock):
     documents = Documents(site, clock)
     told(documents)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
+from functools import partial
 
 from cernvm.core.errors import CvmError, FormatError, NotFoundError
 from cernvm.core.home import Home
 from cernvm.fs.format.letter import parse_letter
-from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import WHITELIST_PATH
 from cernvm.fs.format.whitelist import parse_whitelist
 from cernvm.fs.publish.repository import known_repositories, open_storage
@@ -55,6 +55,7 @@ class Health:
     last_error: str = ""
     last_error_at: datetime | None = None
     is_snapshotting: bool = False
+    has_upstream: bool = False
 
     @property
     def lag(self) -> int | None:
@@ -77,45 +78,35 @@ def read_health(
 ) -> list[Health]:
     """All repositories and replicas that this machine knows, by name; what cannot be read is an error of its own."""
     found = [
-        _health(repository.name, "stratum0", lambda r=repository: open_storage(r), now, None)  # type: ignore[misc]
-        for repository in known_repositories(home)
+        _health(Health(made.name, "stratum0"), partial(open_storage, made), now)
+        for made in known_repositories(home)
     ]
-    found += [
-        _health(
+    for replica in known_replicas(home):
+        begun = Health(
             replica.name,
             "replica",
-            lambda r=replica: open_replica(r),  # type: ignore[misc]
-            now,
-            upstream_revision(replica),
+            upstream_revision=upstream_revision(replica) if replica.urls else None,
+            has_upstream=bool(replica.urls),
         )
-        for replica in known_replicas(home)
-    ]
+        found.append(_health(begun, partial(open_replica, replica), now))
     return sorted(found, key=lambda one: one.name)
 
 
-def _health(
-    name: str,
-    kind: str,
-    open_its_store: Callable[[], ObjectStore],
-    now: datetime,
-    upstream_revision: int | None,
-) -> Health:
+def _health(begun: Health, open_its_store: Callable[[], ObjectStore], now: datetime) -> Health:
     try:
         store = open_its_store()
-        manifest = read_replicated(store, name)
+        manifest = read_replicated(store, begun.name)
         expires_at = _expiry(store)
         status = read_document(store, STATUS_PATH)
         is_snapshotting = store.has(IS_SNAPSHOTTING_PATH)
     except CvmError as error:
-        return Health(name, kind, Grade.ERROR, (f"it cannot be read: {error}",))
-    read = Health(
-        name=name,
-        kind=kind,
+        return replace(begun, grade=Grade.ERROR, reasons=(f"it cannot be read: {error}",))
+    read = replace(
+        begun,
         revision=None if manifest is None else manifest.revision,
         root_hash="" if manifest is None else str(manifest.root_catalog),
         published_at=None if manifest is None else manifest.published_at,
         whitelist_expires_at=expires_at,
-        upstream_revision=upstream_revision,
         last_snapshot=_date(status, "last_snapshot"),
         last_gc=_date(status, "last_gc"),
         last_check=_date(status, "last_check"),
@@ -124,20 +115,13 @@ def _health(
         last_error_at=_date(status, "last_error_at"),
         is_snapshotting=is_snapshotting,
     )
-    return _graded(read, manifest, now)
-
-
-def _graded(read: Health, manifest: Manifest | None, now: datetime) -> Health:
-    found = sorted(_findings(read, manifest, now), key=lambda one: -one[0])
+    found = sorted(_findings(read, now), key=lambda one: -one[0])
     grade = found[0][0] if found else Grade.OK
-    values = {field.name: getattr(read, field.name) for field in fields(read)}
-    return Health(**{**values, "grade": grade, "reasons": tuple(reason for _, reason in found)})
+    return replace(read, grade=grade, reasons=tuple(reason for _, reason in found))
 
 
-def _findings(
-    read: Health, manifest: Manifest | None, now: datetime
-) -> Iterator[tuple[Grade, str]]:
-    if manifest is None:
+def _findings(read: Health, now: datetime) -> Iterator[tuple[Grade, str]]:
+    if read.revision is None:
         yield Grade.ERROR, "nothing is served yet"
     expires_at = read.whitelist_expires_at
     if expires_at is None:
@@ -153,6 +137,8 @@ def _findings(
     last, failed = read.last_snapshot, read.last_error_at
     if failed is not None and (last is None or last < failed):
         yield Grade.ERROR, f"the last replication failed: {read.last_error}"
+    if read.has_upstream and read.upstream_revision is None:
+        yield Grade.WARNING, "no upstream answers"
     if read.lag:
         yield Grade.WARNING, f"it is {read.lag} revisions behind its upstream"
     if last is not None and now - last > STALE_AFTER and not read.is_snapshotting:

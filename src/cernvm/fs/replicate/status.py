@@ -72,7 +72,7 @@ class Documents:
         self._answers: dict[str, Callable[[], Document]] = {
             "/cvmfs/info/v1/repositories.json": self._repositories,
             "/cvmfs/info/v1/meta.json": self._meta,
-            "/health.json": lambda: _json([one.row() for one in self._read()]),
+            "/health.json": lambda: _json([one.row() for one in self._read()], max_age_s=0),
             "/health": lambda: Document(_page(self._read()), "text/html; charset=utf-8", 0),
             "/metrics": lambda: Document(_metrics(self._read()), _OPENMETRICS, 0),
         }
@@ -152,8 +152,8 @@ def _entry(name: str) -> dict[str, object]:
     return {"name": name, "url": f"/cvmfs/{name}"}
 
 
-def _json(value: object) -> Document:
-    return Document(json.dumps(value, indent=1).encode() + b"\n", "application/json", 61)
+def _json(value: object, *, max_age_s: int = 61) -> Document:
+    return Document(json.dumps(value, indent=1).encode() + b"\n", "application/json", max_age_s)
 
 
 def _page(healths: Sequence[Health]) -> bytes:
