@@ -126,7 +126,9 @@ class Publishing(RuleBasedStateMachine):
 
     @rule(path=paths)
     def make_folder(self, path):
-        self.free_place(path).mkdir(parents=True, exist_ok=True)
+        place = self.free_place(path)
+        if not os.path.lexists(place):
+            place.mkdir(parents=True)
 
     @rule(path=paths, goal=paths)
     def link(self, path, goal):
