@@ -9,6 +9,7 @@ import click
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
 from cernvm.cli.repo.shown import (
+    contents,
     described,
     described_replica,
     print_fields,
@@ -20,11 +21,13 @@ from cernvm.fs.publish.creating import create_repository, remove_repository
 from cernvm.fs.publish.repository import (
     known_repositories,
     new_repository,
+    open_storage,
     read_repository,
 )
 from cernvm.fs.replicate.replica import (
     is_replica,
     known_replicas,
+    open_replica,
     read_replica,
     remove_replica,
 )
@@ -107,9 +110,13 @@ def list_repositories(edge: Edge, *, as_json: bool) -> None:
 def info(edge: Edge, *, name: str, as_json: bool) -> None:
     """Show where a repository is, its revision, and what it holds."""
     if is_replica(edge.home, name):
-        row = described_replica(read_replica(edge.home, name))
+        replica = read_replica(edge.home, name)
+        row, store = described_replica(replica), open_replica(replica)
     else:
-        row = described(read_repository(edge.home, name))
+        repository = read_repository(edge.home, name)
+        row, store = described(repository), open_storage(repository)
+    if "root_hash" in row:
+        row |= contents(store, str(row["root_hash"]))
     print_fields(row, as_json=as_json)
 
 

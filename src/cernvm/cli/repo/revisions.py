@@ -39,7 +39,7 @@ def _row(one: StoredRevision, totals: Totals | None) -> dict[str, object]:
         "revision": one.number,
         "made_at": f"{one.made_at:%Y-%m-%dT%H:%M:%SZ}",
         "root_hash": str(one.root_catalog),
-        "entries": one.entries,
+        "entries": one.total.entries,
         "counters": dataclasses.asdict(one.total),
         "changes": None if totals is None else dataclasses.asdict(totals),
         "tags": list(one.tags),
@@ -50,7 +50,7 @@ def _line(one: StoredRevision, totals: Totals | None) -> dict[str, object]:
     row: dict[str, object] = {
         "revision": one.number,
         "made_at": f"{one.made_at:%Y-%m-%dT%H:%M:%SZ}",
-        "entries": one.entries,
+        "entries": one.total.entries,
         "content": format_bytes(one.total.file_size),
         "tags": ", ".join(one.tags),
     }

@@ -7,7 +7,8 @@ import dataclasses
 import click
 
 from cernvm.cli.output import print_json
-from cernvm.core.errors import InvalidInputError
+from cernvm.core.digest import parse_digest
+from cernvm.core.errors import FormatError, InvalidInputError, NotFoundError, TrustError
 from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Published
@@ -19,6 +20,8 @@ from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.scan import Owner
 from cernvm.fs.replicate.replica import Replica, open_replica
 from cernvm.fs.replicate.replicating import read_replicated
+from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.survey.overview import count_contents
 from cernvm.fs.survey.reading import read_tags
 
 
@@ -64,6 +67,20 @@ def described_replica(replica: Replica) -> dict[str, object]:
         "urls": list(replica.urls),
         "storage": replica.storage,
         "public_key": ", ".join(map(str, replica.public_keys)),
+    }
+
+
+def contents(store: ObjectStore, root_hash: str) -> dict[str, object]:
+    """How much a revision holds; nothing where its root catalog is lost, which `check` tells."""
+    try:
+        total = count_contents(store, parse_digest(root_hash))
+    except (NotFoundError, FormatError, TrustError):
+        return {}
+    return {
+        "entries": total.entries,
+        "files": total.regular,
+        "content_bytes": total.file_size,
+        "catalogs": 1 + total.nested,
     }
 
 

@@ -34,6 +34,11 @@ class Counters:
     external: int = 0
     external_file_size: int = 0
 
+    @property
+    def entries(self) -> int:
+        """All paths: a nested catalog's mountpoint, which is counted in both catalogs, once."""
+        return self.regular + self.symlink + self.special + self.dir - self.nested
+
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, n) + getattr(other, n) for n in NAMES))
 

@@ -31,12 +31,6 @@ class StoredRevision:
     total: Counters
     tags: tuple[str, ...]
 
-    @property
-    def entries(self) -> int:
-        """All its paths."""
-        total = self.total
-        return total.regular + total.symlink + total.special + total.dir - total.nested
-
 
 def list_revisions(store: ObjectStore, manifest: Manifest) -> list[StoredRevision]:
     """All revisions that head, tags and reflog name, and that are there, the newest first; errors as `open_catalog`."""
