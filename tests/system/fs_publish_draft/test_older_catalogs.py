@@ -36,16 +36,25 @@ def repository(tmp_path):
 
 
 @pytest.mark.parametrize("name", SAMPLES)
+def test_putting_what_the_original_wrote_changes_nothing(name, repository, tmp_path):
+    store, manifest = unpack(name, tmp_path)
+
+    with open_draft(repository, store, manifest, now=NOW) as draft:
+        waiting = [draft.find(b"")]
+        while waiting:
+            item = waiting.pop()
+            if not item.entry.hardlink_group:
+                draft.put(item)
+            assert not draft.is_changed, item.path
+            if item.entry.is_directory:
+                waiting += draft.listing(item.path, with_hidden=True)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
 def test_a_change_in_every_folder_keeps_all_else_that_the_original_wrote(
     name, repository, tmp_path
 ):
-    source = sample(name)
-    if source is None:
-        pytest.skip(f"{name}: name its folder in CVM_SAMPLE_REPOS")
-    subprocess.run(["tar", "xzf", source / "tree.tar.gz", "-C", tmp_path], check=True)
-    place = next(tmp_path.rglob(".cvmfspublished")).parent
-    store = LocalStore(place)
-    manifest = open_manifest((place / ".cvmfspublished").read_bytes(), name=name)
+    store, manifest = unpack(name, tmp_path)
     before = items(store, manifest.root_catalog)  # which also shows that we count as it does
     folders = [path for path, (entry, _) in before.items() if entry.is_directory]
 
@@ -80,6 +89,17 @@ def test_catalogs_from_before_owners_are_refused(repository):
 
     with pytest.raises(CatalogFormatError), open_draft(repository, store, root, now=NOW):
         pass
+
+
+def unpack(name, folder):
+    """The store and manifest of a sample."""
+    source = sample(name)
+    if source is None:
+        pytest.skip(f"{name}: name its folder in CVM_SAMPLE_REPOS")
+    subprocess.run(["tar", "xzf", source / "tree.tar.gz", "-C", folder], check=True)
+    place = next(folder.rglob(".cvmfspublished")).parent
+    manifest = open_manifest((place / ".cvmfspublished").read_bytes(), name=name)
+    return LocalStore(place), manifest
 
 
 def store_old(schema):
