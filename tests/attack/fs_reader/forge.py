@@ -291,6 +291,7 @@ class Client:
         self.external = None
         self.pin = None
         self.blacklist = Blacklist
+        self.second_keys = ()
         self.repository = None
 
     def mount(self, seconds=20):
@@ -306,6 +307,7 @@ class Client:
             external=self.external,
             pin=self.pin,
             blacklist=self.blacklist,
+            second_keys=self.second_keys,
             deadline=self.deadline(seconds),
         )
         return View(repository, variables={})

@@ -38,6 +38,7 @@ WORDS: Words = {
         "rollback": ("cernvm.cli.repo.rolling_back:rollback", "Publish again what once was."),
         "gc": ("cernvm.cli.repo.collecting:gc", "Delete what no kept revision needs."),
         "resign": ("cernvm.cli.repo.signing:resign", "Sign a new whitelist."),
+        "keys": ("cernvm.cli.repo.signing:keys", "Show, rotate and revoke certificates."),
         "remove": ("cernvm.cli.repo.making:remove", "Delete a repository."),
     },
     "Replicate": {

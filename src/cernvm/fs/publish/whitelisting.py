@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -47,15 +47,16 @@ def renew_whitelist(
     now: datetime,
     force: bool = False,
     days: int = WHITELIST_DAYS,
+    extra: Sequence[Digest] = (),
 ) -> Whitelist:
     """The whitelist, signed anew where it is missing, damaged, runs out soon or lacks the certificate.
 
-    Errors: those of the master key where a new one is needed at once.
+    Shape: `extra` are fingerprints to list besides. Errors: those of the master key where a new one is needed at once.
     """
     certificate = read_key(repository.keys.certificate)
     good = None if force else _good_whitelist(repository, store, certificate, now)
     if good is None:
-        return _sign(repository, store, certificate, now=now, days=days)
+        return _sign(repository, store, certificate, now=now, days=days, extra=extra)
     # while it is in date, only who holds the master key renews it, in passing
     master = open_master(repository.settings.master_key, repository.keys)
     if not needs_renewal(good, now=now) or not master.is_at_hand:
@@ -135,11 +136,17 @@ def own_fingerprints(repository: Repository) -> list[Digest]:
 
 
 def _sign(
-    repository: Repository, store: ObjectStore, certificate: bytes, *, now: datetime, days: int
+    repository: Repository,
+    store: ObjectStore,
+    certificate: bytes,
+    *,
+    now: datetime,
+    days: int,
+    extra: Sequence[Digest] = (),
 ) -> Whitelist:
     signed = sign_whitelist(
         name=repository.name,
-        fingerprints=tuple(_to_list(repository, store, now)),
+        fingerprints=tuple(dict.fromkeys((*_to_list(repository, store, now), *extra))),
         master=open_master(repository.settings.master_key, repository.keys),
         algorithm=repository.algorithm,
         now=now,
