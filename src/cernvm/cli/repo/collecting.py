@@ -101,7 +101,7 @@ def gc(
         step = stack.enter_context(telling("collecting"))
         written = None
         if log_path is not None:
-            written = stack.enter_context(log_path.open("a", encoding="utf-8"))
+            written = stack.enter_context(log_path.open("a", buffering=1, encoding="utf-8"))
         done = _collect(
             place,
             keeping,
