@@ -41,9 +41,9 @@ class Inflow(Protocol):
 class Growth:
     """How much an archive may grow: `MOST_RATIO` times what was read of it, beyond the first GiB."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, read_bytes: int = 0) -> None:
         self.name = name
-        self.read_bytes = 0
+        self.read_bytes = read_bytes
 
     def check(self, size_bytes: int) -> None:
         """Refuse content of this size so far."""

@@ -23,12 +23,13 @@ class Archive(Protocol):
     """The bytes of an archive, from the first to the last.
 
     Shape: `found` is the plain file that they all lie in as they are, None where there is no such file; `position`
-    counts the bytes that were read or left out.
+    counts the bytes that were read or left out; `growth` bounds what comes of it.
     Errors: `InvalidInputError` for an archive that is cut off, damaged, changed or grows too much.
     """
 
     found: Found | None
     position: int
+    growth: Growth
 
     def read(self, size: int) -> bytes:
         """The next bytes; fewer only at the end."""
@@ -46,6 +47,7 @@ class FileArchive:
     def __init__(self, found: Found, descriptor: int, start: int, end: int) -> None:
         self.found: Found | None = found
         self.position = 0
+        self.growth = Growth(os.fsdecode(found.place), end - start)
         self._place = found.place
         self._descriptor = descriptor
         self._start = start
@@ -79,7 +81,7 @@ class StreamArchive:
     def __init__(self, stream: Inflow, growth: Growth) -> None:
         self.position = 0
         self._stream = stream
-        self._growth = growth
+        self.growth = growth
 
     def read(self, size: int) -> bytes:
         parts = []
@@ -99,9 +101,9 @@ class StreamArchive:
         try:
             part = self._stream.read(size)
         except DAMAGES as exc:
-            raise InvalidInputError(f"{self._growth.name} is cut off or damaged: {exc}") from exc
+            raise InvalidInputError(f"{self.growth.name} is cut off or damaged: {exc}") from exc
         self.position += len(part)
-        self._growth.check(self.position)
+        self.growth.check(self.position)
         return part
 
 
@@ -113,7 +115,7 @@ def open_source(path: Path) -> Iterator[tuple[Found, int]]:
     """
     place = os.fsencode(path)
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         raise translate(exc, place) from exc
     try:

@@ -60,6 +60,7 @@ class TarReader:
         self._archive = archive
         self._strip = strip
         self._globals: dict[bytes, bytes] = {}
+        self._holes_bytes = 0  # of sparse members
 
     def members(self) -> Iterator[Member]:
         """The members; the content of one can be read until the next one is asked for.
@@ -187,6 +188,8 @@ class TarReader:
 
     def _sparse(self, stretches: list[Stretch], size: int, stored: int, name: bytes) -> Data:
         checked = check_stretches(stretches, size=size, stored=stored)
+        self._holes_bytes += size - stored
+        self._archive.growth.check(self._archive.position + self._holes_bytes)
         reader = _Reader(self._archive, stored, name)
         return Data(size, SparseReader(checked, size, reader.read).read)
 

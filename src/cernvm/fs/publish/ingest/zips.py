@@ -112,8 +112,7 @@ def open_zip(path: Path) -> Iterator[Zip]:
     """A zip archive in a plain file; `InvalidInputError` where it is none."""
     with open_source(path) as (found, descriptor):
         stream: BinaryIO = os.fdopen(os.dup(descriptor), "rb")
-        growth = Growth(str(path))
-        growth.read_bytes = found.status.st_size
+        growth = Growth(str(path), found.status.st_size)
         with stream, _opened(stream, str(path)) as archive:
             yield Zip(archive, growth)
 
