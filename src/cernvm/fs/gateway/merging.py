@@ -79,7 +79,9 @@ class Merge:
                 draft.remove(change.path)
             return
         entry = item.entry
-        item = replace(item, entry=replace(entry, flags=EntryFlag(entry.flags & ~_CATALOG_FLAGS)))
+        if int(entry.flags) & _CATALOG_FLAGS:
+            flags = EntryFlag(int(entry.flags) & ~_CATALOG_FLAGS)
+            item = replace(item, entry=replace(entry, flags=flags))
         if entry.hardlink_group:
             parent = change.path.rpartition(b"/")[0]
             self._linked.setdefault((parent, entry.hardlink_group), []).append(item)

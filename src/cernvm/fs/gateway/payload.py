@@ -25,6 +25,7 @@ _BUDGET_WAIT_S = 60.0
 _BLOCK_BYTES = 1 << 20
 _SMALL_CATALOG_BYTES = 4 << 20
 _MOST_RATIO = 50
+_FEW_LANES = 2
 
 # At most so many bytes of the body; fewer only at its end.
 Read = Callable[[int], bytes]
@@ -90,6 +91,8 @@ def receive_payload(
 
 def missing_objects(paths: Sequence[str], store: ObjectStore) -> list[str]:
     """Of the paths of objects, those that the store lacks."""
+    if store.lanes <= _FEW_LANES:  # threads would cost more than the look
+        return [path for path in paths if not store.has(path)]
     with ThreadPoolExecutor(max(1, store.lanes), thread_name_prefix="missing") as pool:
         found = pool.map(store.has, paths)
         return [path for path, is_there in zip(paths, found, strict=True) if not is_there]
