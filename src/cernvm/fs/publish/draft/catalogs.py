@@ -13,6 +13,7 @@ from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.format.catalog import path_key
 from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.format.statistics import Counters
+from cernvm.fs.publish.draft.fetching import Fetcher
 from cernvm.fs.publish.draft.loading import create_catalog, load_catalog, migrate, open_catalog
 from cernvm.fs.publish.draft.rows import Rows
 from cernvm.fs.store.port import ObjectStore
@@ -25,7 +26,8 @@ class DraftCatalog:
     """One catalog of a draft.
 
     Shape: `digest` is the object that it was loaded from, None for one that is made here; `counted` what its parent
-    counts for it and all below; `gained` what nested catalogs that came or went since add to its subtree.
+    counts for it and all below; `gained` what nested catalogs that came or went since add to its subtree;
+    `walked_to` the nested one that was last loaded, and `order` all that there were when the first one was.
     """
 
     prefix: bytes
@@ -37,6 +39,8 @@ class DraftCatalog:
     counted: Counters = field(default_factory=Counters)
     gained: Counters = field(default_factory=Counters)
     is_touched: bool = False
+    walked_to: bytes = b""
+    order: tuple[NestedCatalog, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -55,7 +59,7 @@ class Shelf:
     """Opens catalogs, and closes those that were not used for long; an untouched one's file goes as well."""
 
     def __init__(self, store: ObjectStore, folder: Path) -> None:
-        self._store = store
+        self._fetcher = Fetcher(store)
         self._folder = folder
         self._open: OrderedDict[DraftCatalog, Rows] = OrderedDict()
         self._last: tuple[DraftCatalog | None, Rows | None] = (None, None)
@@ -63,6 +67,7 @@ class Shelf:
 
     def close(self) -> None:
         """Close all; their files are the workshop's to remove."""
+        self._fetcher.close()
         self._last = (None, None)
         while self._open:
             self._open.popitem()[1].database.close()
@@ -85,6 +90,7 @@ class Shelf:
         """A nested catalog as it stands in the draft."""
         known = parent.loaded.get(nested.path)
         if known is None:
+            self._note_walk(parent, nested.path)
             known = self.load(nested.path, nested.digest, parent)
             parent.loaded[nested.path] = known
         return known
@@ -122,11 +128,19 @@ class Shelf:
         self.let_go(catalog)
         catalog.path.unlink(missing_ok=True)
 
+    def _note_walk(self, parent: DraftCatalog, path: bytes) -> None:
+        """Whoever looks into one nested catalog after the other, in order, will want the next ones too."""
+        before, parent.walked_to = parent.walked_to, path
+        if not before:
+            parent.order = tuple(sorted(parent.nested.values(), key=_path))
+        elif before < path:
+            self._fetcher.look_ahead(parent.order, path)
+
     def _opened(self, catalog: DraftCatalog) -> Rows:
         is_fresh = not catalog.path.exists()
         if is_fresh:
             assert catalog.digest is not None
-            load_catalog(self._store, catalog.digest, catalog.path)
+            load_catalog(self._fetcher.fetch(catalog.digest), catalog.digest, catalog.path)
         where = f"catalog of {catalog.prefix[:80]!r}"
         try:
             database = open_catalog(catalog.path)
@@ -159,3 +173,7 @@ def _close(rows: Rows) -> None:
             rows.database.execute("COMMIT")
     finally:
         rows.database.close()
+
+
+def _path(nested: NestedCatalog) -> bytes:
+    return nested.path

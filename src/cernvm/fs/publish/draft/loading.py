@@ -14,8 +14,6 @@ from cernvm.core.digest import Digest
 from cernvm.core.errors import CatalogFormatError
 from cernvm.fs.format import catalog
 from cernvm.fs.format.compress import Compression, Inflater
-from cernvm.fs.format.objects import ObjectKind, object_path
-from cernvm.fs.store.port import ObjectStore
 
 _CACHE_KIB = 16 << 10
 _WASTE = 5
@@ -28,9 +26,8 @@ _ADDED_COLUMNS = (
 )
 
 
-def load_catalog(store: ObjectStore, digest: Digest, path: Path) -> None:
-    """Write the catalog's SQLite file to `path`; `CatalogFormatError` where the store's copy is damaged."""
-    stored = store.get(object_path(digest, ObjectKind.CATALOG))
+def load_catalog(stored: bytes, digest: Digest, path: Path) -> None:
+    """Write the SQLite file in a stored catalog to `path`; `CatalogFormatError` where it is damaged."""
     if digest.algorithm.digest(stored) != digest:
         raise CatalogFormatError("the store's copy is damaged", where=f"catalog {digest}")
     inflater = Inflater(Compression.ZLIB, limit_bytes=catalog.MAX_CATALOG_BYTES)
