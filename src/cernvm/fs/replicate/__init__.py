@@ -11,4 +11,7 @@ ends a replication, the next one asks for nothing twice. `state.py` says for whi
 
 Around it: `status.py` (what a server tells of its replicas), `updating.py` (again and again), `stream.py` with
 `exporting.py` and `importing.py` (a revision, or the difference of two, as one file).
+
+Beside copies: `through/` (repositories fetched on demand), `geo/` (which servers are near), and `extras.py`, which
+gives all of this to the server.
 """
