@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cernvm.core.errors import HostError, InvalidInputError, NotFoundError
+from cernvm.core.errors import ChangedError, HostError, NotFoundError
 from cernvm.fs.format.chunker import ChunkSizes, CutFinder
 from cernvm.fs.publish.content import Progress, Recipe, open_writer
 from cernvm.fs.publish.source import walk
@@ -100,7 +100,7 @@ def test_a_large_file_is_spread_and_cut_at_its_marks(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [(Path.unlink, NotFoundError), (lambda path: path.write_bytes(b"!"), InvalidInputError)],
+    [(Path.unlink, NotFoundError), (lambda path: path.write_bytes(b"!"), ChangedError)],
 )
 def test_an_error_of_a_process_names_the_file(tmp_path, many, change, error):
     store = LocalStore(tmp_path / "store")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cernvm.core.digest import Algorithm
-from cernvm.core.errors import InvalidInputError, NotFoundError, SpaceError
+from cernvm.core.errors import ChangedError, NotFoundError, SpaceError
 from cernvm.fs.format.chunker import ChunkSizes, CutFinder
 from cernvm.fs.format.compress import Compression, Inflater
 from cernvm.fs.format.objects import ObjectKind, object_path
@@ -149,7 +149,7 @@ def test_a_source_that_is_not_what_was_found_is_refused_by_name(tmp_path, change
     change(tmp_path / "file")
 
     with (
-        pytest.raises((InvalidInputError, NotFoundError), match="file"),
+        pytest.raises((ChangedError, NotFoundError), match="file"),
         open_writer(MemoryStore(), Recipe()) as writer,
     ):
         writer.add(found[0], lambda _status, content: None)
