@@ -16,6 +16,7 @@ from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.shown import (
     parse_owner,
     print_published,
+    warn_of_whitelist,
 )
 from cernvm.cli.trailing import TrailingCommand, trailing
 from cernvm.core.errors import CvmError, InvalidInputError
@@ -200,13 +201,16 @@ def copy(
             progress=progress,
         )
     print_published(published, as_json=as_json)
+    warn_of_whitelist(bench.repository, bench.store)
 
 
 def publish_open(edge: Edge, name: str, options: Options, *, as_json: bool) -> None:
     """Publish the open transaction, as `cvm repo publish` without a folder does."""
+    bench = _bench(edge, name)
     with shown_progress() as progress:
-        published = publish_edits(_bench(edge, name), options=options, progress=progress)
+        published = publish_edits(bench, options=options, progress=progress)
     print_published(published, as_json=as_json)
+    warn_of_whitelist(bench.repository, bench.store)
 
 
 def _bench(edge: Edge, name: str) -> Bench:
@@ -261,6 +265,7 @@ def _decide(
         with shown_progress() as progress:
             published = publish_edits(bench, options=options, progress=progress)
         print_published(published, as_json=False)
+        warn_of_whitelist(bench.repository, bench.store)
     elif choice == "discard":
         abort_transaction(bench)
         click.echo("the changes are dropped", err=True)

@@ -13,6 +13,7 @@ from cernvm.cli.repo.shown import (
     described,
     described_replica,
     print_fields,
+    warn_of_whitelist,
 )
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import InvalidInputError
@@ -115,6 +116,7 @@ def info(edge: Edge, *, name: str, as_json: bool) -> None:
     else:
         repository = read_repository(edge.home, name)
         row, store = described(repository), open_storage(repository)
+        warn_of_whitelist(repository, store)
     if "root_hash" in row:
         row |= contents(store, str(row["root_hash"]))
     print_fields(row, as_json=as_json)

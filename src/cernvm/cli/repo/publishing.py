@@ -15,6 +15,7 @@ from cernvm.cli.repo.rehearsing import ShownRehearsal
 from cernvm.cli.repo.shown import (
     parse_owner,
     print_published,
+    warn_of_whitelist,
 )
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.publish.publishing import Options, publish_tree
@@ -123,6 +124,7 @@ def publish(
         rehearsal.finish(published)
     else:
         print_published(published, as_json=as_json)
+        warn_of_whitelist(repository, store)
         if published.is_new and repository.settings.auto_gc:
             from cernvm.cli.repo.collecting import collect_if_due  # noqa: PLC0415  # few want it
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 import click
 
 from cernvm.cli.output import print_json
+from cernvm.core.clock import SystemClock
 from cernvm.core.digest import parse_digest
-from cernvm.core.errors import FormatError, InvalidInputError, NotFoundError, TrustError
+from cernvm.core.errors import CvmError, FormatError, InvalidInputError, NotFoundError, TrustError
 from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Published
@@ -18,11 +20,21 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.scan import Owner
+from cernvm.fs.publish.transaction import open_transaction
+from cernvm.fs.publish.whitelisting import expiry_warning, read_whitelist
 from cernvm.fs.replicate.replica import Replica, open_replica
 from cernvm.fs.replicate.replicating import read_replicated
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.overview import count_contents
 from cernvm.fs.survey.reading import read_tags
+
+
+def warn_of_whitelist(repository: Repository, store: ObjectStore) -> None:
+    """Say on stderr, long before, that the whitelist runs out; what is wrong with it otherwise `check` tells."""
+    with suppress(CvmError):
+        whitelist = read_whitelist(repository, store)
+        if text := expiry_warning(whitelist, now=SystemClock().now()):
+            click.echo(f"cvm: {text}", err=True)
 
 
 def described(repository: Repository) -> dict[str, object]:
@@ -43,7 +55,22 @@ def described(repository: Repository) -> dict[str, object]:
         "packs": repository.has_packs,
         "storage": repository.storage,
         "public_key": str(repository.keys.public),
+        "whitelist_expires_at": _whitelist_end(repository, store),
+        "transaction": _transaction_since(repository),
     }
+
+
+def _whitelist_end(repository: Repository, store: ObjectStore) -> str:
+    try:
+        whitelist = read_whitelist(repository, store)
+    except CvmError as error:
+        return f"none that is valid: {error.what}"
+    return f"{whitelist.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _transaction_since(repository: Repository) -> str:
+    found = open_transaction(repository)
+    return "" if found is None else f"open since {found.opened_at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def described_replica(replica: Replica) -> dict[str, object]:
