@@ -173,6 +173,22 @@ def test_what_is_there_is_not_asked_for_after_an_interruption(upstream, copy):
     assert done.objects + kept >= len(list(store.paths("data/")))
 
 
+def test_a_replica_that_lost_or_damaged_objects_is_repaired(upstream, copy, seeded):
+    _, store = bring(upstream.replica(copy))
+    paths = sorted(store.paths("data/"))
+    for path in seeded.sample(paths, len(paths) // 2):
+        if seeded.random() < 0.5:
+            store.delete(path)
+        else:
+            (copy / path).write_bytes(b"rotten")
+    assert bring(upstream.replica(copy))[0].objects == 0  # it would not know
+    done, store = bring(upstream.replica(copy), repairs=True)
+    read_replica_back(store, upstream.key)
+    assert done.objects
+    assert not done.is_new
+    assert bring(upstream.replica(copy), repairs=True)[0].objects == 0
+
+
 def test_two_replications_of_one_store_do_not_mix(upstream, copy):
     store = LocalStore(copy)
     with store.exclusive(), pytest.raises(TransactionOpenError):

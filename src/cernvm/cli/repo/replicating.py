@@ -89,6 +89,9 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     show_default=True,
     help="How many connections at once, each with many requests.",
 )
+@click.option(
+    "--repair", "repairs", is_flag=True, help="Read all that is here; copy again what is damaged."
+)
 @click.option("--all", "is_all", is_flag=True, help="Update all replicas.")
 @click.option(
     "--every", default="", metavar="TIME", help="Go on, again after so long (30s, 5m, 1h)."
@@ -110,6 +113,7 @@ def replicate_(
     packs: bool | None,
     proxy: str,
     threads: int,
+    repairs: bool,
     is_all: bool,
     every: str,
     as_json: bool,
@@ -121,11 +125,13 @@ def replicate_(
     every_s = parse_every(every) if every else 0.0
     if is_all == bool(upstream):
         raise click.UsageError("name what to replicate, or say --all")
+    if every and repairs:
+        raise click.UsageError("--repair reads everything, so it is not for --every")
     if any("://" in word for word in upstream):
         said = _Said(upstream, keys, storage, store_config, proxy)
         scope = _Changes(paths, () if no_tags else tags or None, history, packs)
         replicas = [_replica(edge, name, said, scope)]
-        first = _replicate_first(edge, replicas[0], threads)
+        first = _replicate_first(edge, replicas[0], threads, repairs=repairs)
         _print_done(first, as_json=as_json)
         if not every_s:
             return
@@ -138,14 +144,14 @@ def replicate_(
         replicas = _known(edge, upstream)
     if every_s:
         keep_updated(
-            lambda: _known(edge, upstream) if is_all else replicas,
+            lambda: known_replicas(edge.home) if is_all else replicas,
             every_s=every_s,
             clock=SystemClock(),
             threads=threads,
             on_update=lambda one: _print_update(one, as_json=as_json),
         )
     else:
-        _update_once(replicas, threads, as_json=as_json)
+        _update_once(replicas, threads, repairs=repairs, as_json=as_json)
 
 
 @click.command(epilog="Example: cvm repo replicable sft.cernvm.test on")
@@ -237,14 +243,14 @@ def _replica(edge: Edge, name: str, said: _Said, scope: _Changes) -> Replica:
     )
 
 
-def _replicate_first(edge: Edge, replica: Replica, threads: int) -> Replicated:
+def _replicate_first(edge: Edge, replica: Replica, threads: int, *, repairs: bool) -> Replicated:
     """A replica whose upstream cannot be believed or reached at all is forgotten again."""
     is_new = not is_replica(edge.home, replica.name)
     write_replica(edge.home, replica)
     store = open_replica(replica)
     try:
         with shown_tally(replica.name) as show:
-            return replicate(replica, store, threads=threads, on_progress=show)
+            return replicate(replica, store, threads=threads, repairs=repairs, on_progress=show)
     except Exception:
         if is_new and not store.has(MANIFEST_PATH) and not any(store.paths("data/")):
             forget_replica(edge.home, replica)
@@ -255,12 +261,16 @@ def _known(edge: Edge, names: Sequence[str]) -> list[Replica]:
     return [read_replica(edge.home, name) for name in names] or known_replicas(edge.home)
 
 
-def _update_once(replicas: Sequence[Replica], threads: int, *, as_json: bool) -> None:
+def _update_once(
+    replicas: Sequence[Replica], threads: int, *, repairs: bool, as_json: bool
+) -> None:
     """Update each; the first that failed decides how the command ends."""
     updates = []
     for replica in replicas:
         with shown_tally(replica.name) as show:
-            one = update(replica, clock=SystemClock(), threads=threads, on_progress=show)
+            one = update(
+                replica, clock=SystemClock(), threads=threads, repairs=repairs, on_progress=show
+            )
         updates.append(one)
         if one.error is not None and len(replicas) > 1:
             click.echo(f"cvm: {one.name}: {one.error}", err=True)

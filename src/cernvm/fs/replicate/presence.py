@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import bisect
+import logging
 
 from cernvm.core.digest import DIGEST_BYTES, Digest
-from cernvm.core.errors import FormatError
+from cernvm.core.errors import FormatError, NotFoundError
+from cernvm.core.log import fields
 from cernvm.fs.format.objects import ObjectKind, object_path, parse_object_path
 from cernvm.fs.store.port import ObjectStore
 
 _CHEAP_LANES = 2  # a store that is worth more requests at once is far away
 _REMEMBERED = 200_000
 
+log = logging.getLogger(__name__)
+
 
 class Presence:
-    """Which objects are there. Units: 21 bytes of memory an object where folders are listed, else a bounded number.
+    """Which objects are there; if it `repairs`, all are read, and those that are damaged removed.
 
-    Concurrency: one thread.
+    Units: 21 bytes of memory an object where folders are listed, else a bounded number. Concurrency: one thread.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, *, repairs: bool = False) -> None:
         self._store = store
-        self._lists = store.lanes > _CHEAP_LANES
+        self._repairs = repairs
+        self._lists = store.lanes > _CHEAP_LANES and not repairs
         self._folders: dict[int, bytes] = {}
         self._seen: set[bytes] = set()
 
@@ -42,6 +47,8 @@ class Presence:
         self._seen.add(_name(digest, kind))
 
     def _has(self, digest: Digest, kind: ObjectKind, name: bytes) -> bool:
+        if self._repairs:
+            return self._is_good(digest, object_path(digest, kind))
         if not self._lists:
             return self._store.has(object_path(digest, kind))
         folder = self._folders.get(digest.raw[0])
@@ -52,6 +59,17 @@ class Presence:
             range(len(folder) // width), name, key=lambda n: folder[n * width : (n + 1) * width]
         )
         return folder[at * width : (at + 1) * width] == name
+
+    def _is_good(self, digest: Digest, path: str) -> bool:
+        try:
+            stored = self._store.get(path)
+        except NotFoundError:
+            return False
+        if digest.algorithm.digest(stored) == digest:
+            return True
+        log.warning("replicate.damaged", extra=fields(path=path))
+        self._store.delete(path)
+        return False
 
     def _listed(self, first: int) -> bytes:
         """The names in one folder of the store, sorted, back to back."""

@@ -71,6 +71,7 @@ def replicate(
     store: ObjectStore,
     *,
     threads: int = DEFAULT_THREADS,
+    repairs: bool = False,
     wait_s: float = 0.0,
     clock: Clock | None = None,
     fetcher: Fetcher | None = None,
@@ -78,6 +79,7 @@ def replicate(
 ) -> Replicated:
     """Copy what the replica's scope wants of the upstream's newest revision; safe to be killed and repeated.
 
+    If it `repairs`, all objects that are here are read, and copied again where they are damaged or missing.
     Errors: `TransactionOpenError` while another replication holds the store; `TrustError` and `FormatError` for an
     upstream that is not to be believed, `HostError` and `DeadlineError` for one that is not there, those of the store.
     After each of them the revision before is served.
@@ -92,7 +94,9 @@ def replicate(
     try:
         with store.exclusive(wait_s):
             judge = Judge(replica.name, keys, used.now())
-            return _Replication(replica, store, own, judge, used, threads, on_progress).run()
+            return _Replication(
+                replica, store, own, judge, used, threads, on_progress, repairs=repairs
+            ).run()
     finally:
         if fetcher is None:
             own.close()
@@ -124,6 +128,8 @@ class _Replication:
         clock: Clock,
         threads: int,
         on_progress: Callable[[Tally], None],
+        *,
+        repairs: bool,
     ) -> None:
         self._replica = replica
         self._store = store
@@ -132,6 +138,7 @@ class _Replication:
         self._clock = clock
         self._threads = threads
         self._on_progress = on_progress
+        self._repairs = repairs
         self._began_s = clock.monotonic()
 
     def run(self) -> Replicated:
@@ -156,10 +163,12 @@ class _Replication:
     def _take(self, offer: Offer, known: Manifest | None) -> Replicated:
         scope = self._replica.scope
         state = read_state(self._store)
+        is_new = known is None or known.root_catalog != offer.manifest.root_catalog
         is_empty = state is None and not any(self._store.paths("data/"))
-        trusts_presence = is_empty or (state is not None and state.vouches_for(scope))
-        is_same = known is not None and known == offer.manifest
-        if is_same and state is not None and state.is_done(scope):
+        is_believed = is_empty or (state is not None and state.vouches_for(scope))
+        trusts_presence = is_believed and not self._repairs
+        is_done = state is not None and state.is_done(scope) and not self._repairs
+        if known == offer.manifest and is_done:
             return self._finished(offer, Tally(), 0, is_new=False)
         self._store.replace(IS_SNAPSHOTTING_PATH, _line(self._clock.now()))
         write_state(self._store, scope, is_working=True, trusts_presence=trusts_presence)
@@ -174,6 +183,7 @@ class _Replication:
                     scope,
                     Path(scratch),
                     trusts_presence=trusts_presence,
+                    repairs=self._repairs,
                     on_progress=self._on_progress,
                 )
                 brought = self._bring(walk, offer)
@@ -181,7 +191,7 @@ class _Replication:
         finally:
             self._store.delete(IS_SNAPSHOTTING_PATH)
         write_state(self._store, scope, is_working=False)
-        return self._finished(offer, walk.tally, len(brought), is_new=not is_same)
+        return self._finished(offer, walk.tally, len(brought), is_new=is_new)
 
     def _bring(self, walk: Walk, offer: Offer) -> list[Digest]:
         """The newest revision, then what else the scope wants; the root catalogs that are there in the end."""

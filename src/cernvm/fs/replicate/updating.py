@@ -36,12 +36,20 @@ def update(
     *,
     clock: Clock,
     threads: int = DEFAULT_THREADS,
+    repairs: bool = False,
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Update:
     """Replicate once; what fails is noted in the replica's status, for whoever watches it."""
     store = open_replica(replica)
     try:
-        done = replicate(replica, store, threads=threads, clock=clock, on_progress=on_progress)
+        done = replicate(
+            replica,
+            store,
+            threads=threads,
+            repairs=repairs,
+            clock=clock,
+            on_progress=on_progress,
+        )
     except TransactionOpenError as error:
         return Update(replica.name, None, error)  # somebody else is at it
     except CvmError as error:

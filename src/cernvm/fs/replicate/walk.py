@@ -66,7 +66,7 @@ class Walk:
     """Brings whole revisions into a store.
 
     Shape: `trusts_presence` whether a catalog in the store means that all below it is there; otherwise such catalogs
-    are read, too. `scratch` is a folder for open catalogs.
+    are read, too; if it `repairs`, every object is. `scratch` is a folder for open catalogs.
     Errors: of the fetcher, of the store, and `CatalogFormatError`; what came stays.
     """
 
@@ -78,6 +78,7 @@ class Walk:
         scratch: Path,
         *,
         trusts_presence: bool,
+        repairs: bool = False,
         on_progress: Callable[[Tally], None] = lambda _: None,
     ) -> None:
         self.tally = Tally()
@@ -87,7 +88,7 @@ class Walk:
         self._scratch = scratch
         self._trusts_presence = trusts_presence
         self._on_progress = on_progress
-        self._presence = Presence(store)
+        self._presence = Presence(store, repairs=repairs)
         self._numbers = count()
         self._nodes: dict[Digest, _Node] = {}
         self._complete: set[Digest] = set()  # of those that are read though they are there
@@ -288,7 +289,8 @@ class Walk:
         """Everything below a catalog is there: so may it be."""
         self.put(node.digest, ObjectKind.CATALOG, stored)
         self.tally = replace(self.tally, catalogs=self.tally.catalogs + 1)
-        self._complete.add(node.digest)
+        if not self._trusts_presence:
+            self._complete.add(node.digest)
         del self._nodes[node.digest]
         self._settle(node.waiting)
 
