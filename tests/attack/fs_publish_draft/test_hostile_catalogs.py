@@ -6,6 +6,7 @@ import pytest
 
 from cernvm.core.digest import Algorithm
 from cernvm.core.errors import CatalogFormatError, CvmError, NotFoundError, ObjectFormatError
+from cernvm.fs.format.catalog import CREATE
 from cernvm.fs.format.compress import deflate
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.survey.reading import read_object
@@ -167,6 +168,18 @@ def test_an_object_that_is_no_database_is_refused(press, data):
     press.root = store(press, deflate(data))
 
     with pytest.raises(CvmError):
+        edit(press)
+
+
+def test_a_catalog_in_another_encoding_is_refused(press):
+    """Names are bytes: in a database of UTF-16 they would be read as other ones."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.execute("PRAGMA encoding = 'UTF-16le'")
+    database.executescript(CREATE)
+    database.execute("INSERT INTO properties VALUES ('schema', '2.5'), ('schema_revision', '7')")
+    press.root = store(press, deflate(database.serialize()))
+
+    with pytest.raises(CatalogFormatError, match="UTF-8"):
         edit(press)
 
 

@@ -69,6 +69,8 @@ def open_catalog(path: Path) -> sqlite3.Connection:
 
 def migrate(database: sqlite3.Connection, *, where: str) -> None:
     """Give a catalog all that the newest revision of its schema has; refuses what would run by itself."""
+    if database.execute("PRAGMA encoding").fetchone()[0] != b"UTF-8":
+        raise CatalogFormatError("its text is not in UTF-8", where=where)
     hidden = "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
     if database.execute(hidden).fetchone() is not None:
         raise CatalogFormatError("it has triggers or views", where=where)
