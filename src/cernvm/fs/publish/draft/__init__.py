@@ -3,7 +3,7 @@
 Flow: `open_draft` → `Draft.find`, `listing`, `put`, `remove`, `copy` … in any order → `Draft.finish`, which stores the
 catalogs that changed, and no others. Catalogs (`catalogs`, brought by `fetching` and `loading`, their rows in `rows`)
 are files in a `workshop` folder, read when a path in them is touched: memory does not grow with the number of paths.
-`tree` is what is read of them. `splitting` moves rows between catalogs, `weighing` decides where a catalog is too heavy,
+`tree` is what is read of them. `splitting` moves rows between catalogs, `weighing` decides where one is too heavy,
 `finishing` counts, packs and stores.
 """
 

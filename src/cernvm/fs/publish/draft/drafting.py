@@ -44,6 +44,7 @@ from cernvm.fs.publish.repository import Repository
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import Item
 
+_MOST_TOPS = 10_000
 _FIXED = int(EntryFlag.HIDDEN) | int(EntryFlag.BIND_MOUNTPOINT)
 
 
@@ -69,7 +70,8 @@ class Draft(Tree):
         self._now = now
         self._progress = progress
         self._splitter = Splitter(shelf)
-        self.came: list[bytes] = []  # new directories, without those that came below the one before
+        # tops of new directories: none that came below the one before, the root alone for very many
+        self.came: list[bytes] = []
 
     @property
     def is_changed(self) -> bool:
@@ -273,6 +275,8 @@ class Draft(Tree):
         """Remember that a directory came."""
         if not self.came or not path.startswith(self.came[-1] + b"/"):
             self.came.append(path)
+            if len(self.came) > _MOST_TOPS:
+                self.came = [b""]
 
     def _put_directory(self, path: bytes, row: Row) -> None:
         """Other attributes for a directory, whose children stay, in both catalogs that list it."""
