@@ -1,6 +1,8 @@
 """Collections: what is kept reads back whole, and what is not is gone, wherever one is broken off."""
 
-from contextlib import nullcontext
+import sqlite3
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,19 +11,22 @@ from hypothesis import strategies as st
 
 from cernvm.core.clock import FakeClock
 from cernvm.core.errors import CvmError, DigestMismatchError, HostError, NotFoundError
-from cernvm.fs.format.compress import inflate
+from cernvm.fs.format.compress import Compression, inflate
 from cernvm.fs.format.history import Tag
-from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind, object_path
+from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind, alternative_path, object_path
+from cernvm.fs.format.pack import Pack
+from cernvm.fs.format.pack_table import PackedStretch
+from cernvm.fs.format.profile import Access, Profile, format_profile
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.publish.collecting import collect_garbage
-from cernvm.fs.publish.revision import read_manifest
+from cernvm.fs.publish.revision import read_manifest, serve_manifest, write_revision
 from cernvm.fs.publish.rolling_back import Rollback, roll_back
 from cernvm.fs.publish.tags import adding, change_tags, removing
 from cernvm.fs.store.memory import MemoryStore
 from cernvm.fs.survey.collect import Keeping
 from cernvm.fs.survey.marks import DRAWERS, Marks, key_of_path, key_path
 from cernvm.fs.survey.opened import Revision
-from cernvm.fs.survey.reading import read_reflog, read_tags
+from cernvm.fs.survey.reading import read_object, read_reflog, read_tags
 
 from .conftest import Maker
 from .test_difference import MOUNTS, trees
@@ -292,10 +297,6 @@ def test_nothing_is_deleted_where_a_tagged_revision_is_not_whole(made_repository
 def test_a_repository_that_keeps_everything_is_collected_by_force_only(made_repository):
     maker = history(made_repository, [({}, (), ""), ({}, (), ""), ({}, (), "")])
     manifest = read_manifest(maker.repository, maker.store)
-    from dataclasses import replace
-
-    from cernvm.fs.publish.revision import serve_manifest
-
     serve_manifest(
         maker.repository, maker.store, replace(manifest, garbage_collectable=False),
         reflog=maker.store.get(".cvmfsreflog"), now=maker.now,
@@ -304,6 +305,74 @@ def test_a_repository_that_keeps_everything_is_collected_by_force_only(made_repo
     with pytest.raises(CvmError, match="keeps all"):
         gc(maker)
     assert gc(maker, force=True).gone_revisions == 1
+
+
+def with_packs(maker, mark):
+    """A spoiler that names a pack of the catalog's and a profile with a pack of its own; and their paths."""
+
+    def pack(data):
+        digest = maker.algorithm.digest(data)
+        maker.store.put(object_path(digest, ObjectKind.PACK), data)
+        return Pack(digest, len(data), 1)
+
+    own, profiled = pack(b"pack of " + mark), pack(b"pack of the profile of " + mark)
+    access = Access(b"/f", maker.algorithm.digest(mark), ObjectKind.PLAIN, Compression.ZLIB, 1)
+    profile = format_profile(Profile("numpy", 3, (profiled,), (access,)))
+    digest = maker.put(profile, ObjectKind.PROFILE)
+    kinds = [(own.digest, ObjectKind.PACK), (profiled.digest, ObjectKind.PACK)]
+    paths = {object_path(*one) for one in [*kinds, (digest, ObjectKind.PROFILE)]}
+    stretches = (PackedStretch(b"/f", b"/f", own),)
+    return lambda c: replace(c, packs=stretches, profiles=(("numpy", digest),)), paths
+
+
+def test_packs_and_profiles_go_with_the_revisions_that_name_them(make):
+    maker, paths = make(), []
+    for number in range(5):
+        change, named = with_packs(maker, b"%d" % number)
+        maker.publish({b"/f": b"1"}, change=change, sign=number == 4)
+        paths.append(named)
+
+    gc(maker)
+
+    left = {path for path in maker.store.content if path[-1] in "KF"}
+    assert left == paths[3] | paths[4]
+
+
+def test_copies_outside_of_the_data_go_with_their_objects(make):
+    maker = make()
+    for number in range(4):
+        maker.publish({b"/f": b"%d" % number}, sign=number == 3)
+        root = maker.manifest.root_catalog
+        data = maker.store.get(object_path(root, ObjectKind.CATALOG))
+        maker.store.put(alternative_path(root, ObjectKind.CATALOG), data)
+
+    gc(maker)
+
+    left = [path for path in maker.store.content if path.startswith(".cvmfsalt-")]
+    assert {alternative_path(root, ObjectKind.CATALOG) for root in kept_of(maker)} == set(left)
+
+
+def test_revisions_that_the_last_one_shows_are_kept(make):
+    maker = make()
+    maker.publish({b"/f": b"0"}, sign=False)
+    shown = maker.manifest.root_catalog
+    for number in range(4):
+        maker.publish({b"/f": b"%d" % number}, sign=number == 3)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        root = maker.manifest.root_catalog
+        database.deserialize(read_object(maker.store, root, ObjectKind.CATALOG))
+        row = ("/.cvmfs/snapshots/first", str(shown), 1)
+        database.execute("INSERT INTO bind_mountpoints VALUES (?, ?, ?)", row)
+        bound = maker.put(database.serialize(), ObjectKind.CATALOG)
+    maker.manifest, _ = write_revision(
+        maker.repository, maker.store, replace(maker.manifest, root_catalog=bound),
+        tags=maker.tags, previous=maker.manifest, now=maker.now,
+    )  # fmt: skip
+    maker.trees[bound] = maker.trees[root]
+
+    gc(maker)
+
+    assert read_tree(maker.store, shown) == maker.trees[shown]
 
 
 def test_files_that_are_no_objects_stay(made_repository):
