@@ -33,7 +33,7 @@ def test_objects_and_root_documents_are_served(served, home):
         name = path.relative_to(storage)
         status, headers, body = ask(served, f"/cvmfs/t.cernvm.test/{name}")
         assert (status, body) == (200, path.read_bytes())
-        expected = "max-age=259200" if str(name).startswith("data") else "max-age=61"
+        expected = "max-age=259200, immutable" if str(name).startswith("data") else "max-age=61"
         assert headers["Cache-Control"] == expected
 
 

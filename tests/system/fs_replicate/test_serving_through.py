@@ -55,7 +55,7 @@ def test_what_is_passed_through_is_served_like_a_repository(served, upstream):
         data, headers = get(f"{served}/cvmfs/{NAME}/{path}")
         digest, _ = parse_object_path(path)
         assert digest.algorithm.digest(data) == digest
-        assert headers["Cache-Control"] == "max-age=259200"
+        assert headers["Cache-Control"] == "max-age=259200, immutable"
 
 
 def test_who_asks_for_what_is_not_there_is_told_so(served):

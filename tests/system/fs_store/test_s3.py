@@ -81,8 +81,8 @@ def test_caches_are_told_how_long_an_object_holds(servers, tmp_path):
         with urllib.request.urlopen(f"{servers['moto'].url}/{BUCKET}/headers/{path}") as answer:
             return answer.headers["Cache-Control"], answer.headers["Content-Type"]
 
-    assert told(OBJECT) == ("public, max-age=259200, immutable", "application/octet-stream")
-    assert told(MANIFEST_PATH) == ("public, max-age=61", "application/octet-stream")
+    assert told(OBJECT) == ("max-age=259200, immutable", "application/octet-stream")
+    assert told(MANIFEST_PATH) == ("max-age=61", "application/octet-stream")
 
 
 def test_keys_are_in_no_error_and_no_place(opened):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from pathlib import Path
 
 import click
 
 from cernvm.cli.main import Edge
+from cernvm.core.errors import ConfigError, InvalidInputError
 from cernvm.core.process import check_unrecorded, record_process, remove_record
-from cernvm.fs.publish.repository import (
-    known_repositories,
-)
 from cernvm.fs.publish.serving import RepositoryServer
 from cernvm.fs.replicate.extras import open_extras
-from cernvm.fs.replicate.replica import known_replicas
+from cernvm.fs.replicate.serving import known_storages
 
 DEFAULT_PORT = 8000
 
@@ -34,25 +33,60 @@ DEFAULT_PORT = 8000
     metavar="FILE",
     help="GeoIP database, to tell clients which servers are near them.",
 )
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Speak HTTPS, with this chain of certificates.",
+)
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The certificate's private key, where it is not in the same file.",
+)
 @click.pass_obj
-def serve(edge: Edge, *, address: str, port: int, geoip: Path | None) -> None:
+def serve(
+    edge: Edge,
+    *,
+    address: str,
+    port: int,
+    geoip: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> None:
     """Export the known repositories and replicas under /cvmfs/NAME/ over HTTP; also those that are passed through."""
-
-    def storages() -> dict[str, str]:
-        copied = {replica.name: replica.storage for replica in known_replicas(edge.home)}
-        return copied | {made.name: made.storage for made in known_repositories(edge.home)}
-
+    if key is not None and certificate is None:
+        raise InvalidInputError("--key belongs to --certificate")
+    tls = None if certificate is None else _tls(certificate, key)
     with (
         open_extras(edge.home, geoip) as extras,
-        RepositoryServer(address, port, storages, opened=extras.opened, beside=extras) as server,
+        RepositoryServer(
+            address,
+            port,
+            lambda: known_storages(edge.home),
+            opened=extras.opened,
+            beside=extras,
+            tls=tls,
+        ) as server,
     ):
         place = f"{address}:{server.port}"
         record = edge.home.run / "repo.json"
         check_unrecorded(record)
         record_process(record, "cvm repo serve", address=place)
         try:
-            click.echo(f"listening on http://{place}")
+            click.echo(f"listening on {'http' if tls is None else 'https'}://{place}")
             sys.stdout.flush()
             server.serve_forever(poll_interval=0.2)
         finally:
             remove_record(record)
+
+
+def _tls(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ValueError) as exc:  # an SSLError is an OSError
+        raise ConfigError(f"no certificate with its key: {exc}", source=str(certificate)) from None
+    return context

@@ -1,88 +1,44 @@
-"""`cvm repo serve`: repositories over plain HTTP, as any static web server would export them.
+"""`cvm repo serve`: repositories over HTTP, as any static web server would export them.
 
-One thread per connection, kept alive; a bounded number of them; every wait has an end. Names are checked by pattern
-before anything touches the disk, and what is served are regular files below a repository's storage, or what another
-store than a folder has.
+One thread per connection, kept alive; a bounded number of them; every wait has an end, and so has the time that the
+head of one request may take. What is answered is decided by `cernvm.fs.publish.web`.
 """
 
 from __future__ import annotations
 
-import errno
+import io
 import logging
 import os
-import re
 import socket
+import ssl
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Protocol
+from typing import Any
 
-from cernvm.core.errors import (
-    CvmError,
-    FormatError,
-    InvalidInputError,
-    NotFoundError,
-    TrustError,
-)
 from cernvm.core.log import fields
-from cernvm.fs.store.opening import open_store
-from cernvm.fs.store.port import ObjectStore
+from cernvm.fs.publish.web.answers import answer
+from cernvm.fs.publish.web.failures import finding
+from cernvm.fs.publish.web.found import Asked, Beside, Found, Opened, Shelves, Storages
 from cernvm.net.listening import open_listener
+
+__all__ = ["Asked", "RepositoryServer"]
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 256
 IDLE_TIMEOUT_S = 30.0
-ROOT_MAX_AGE_S = 61  # root documents change; caches must ask again soon
-DATA_MAX_AGE_S = 3 * 86400
+HEAD_TIMEOUT_S = 10.0  # from the first byte of a request to the end of its head
 _SEND_BYTES = 1 << 20
-_PATH = re.compile(
-    r"/cvmfs/(?P<name>[a-z0-9.-]+)/"
-    r"(?P<file>\.cvmfs[a-z_]+|\.cvmfs_status\.json|\.cvmfsalt-[0-9a-f]{40}(?:-[a-z0-9]+)?[A-Z]?"
-    r"|data/[0-9a-f]{2}/[0-9a-f]{30,62}(?:-[a-z0-9]+)?[A-Z]?)"
-)
-
-Storages = Callable[[], Mapping[str, str]]
-# The open store of a repository that has no location; None for an unknown one.
-Opened = Callable[[str], ObjectStore | None]
-
-
-class Document(Protocol):
-    """What is served beside repositories."""
-
-    @property
-    def body(self) -> bytes: ...
-
-    @property
-    def content_type(self) -> str: ...
-
-    @property
-    def max_age_s(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A GET for a path that is no file of a repository; `forwarded_for` is the header of that name."""
-
-    path: str
-    address: str
-    forwarded_for: str
-
-
-# What else there is; `InvalidInputError` for a question that is none.
-Beside = Callable[[Asked], Document | None]
 
 
 class RepositoryServer(ThreadingMixIn, TCPServer):
-    """An HTTP server over repositories' storage folders; `serve_forever` runs it, `shutdown` ends it.
+    """An HTTP server over repositories; `serve_forever` runs it, `shutdown` ends it.
 
-    `storages` is asked again when a name is not known yet, so that a repository made meanwhile is served too; then
-    `opened`. Whatever is neither's is asked of `beside`.
+    Shape: the arguments are those of `Shelves`; with `tls` it speaks HTTPS.
     """
 
     daemon_threads = True
@@ -96,12 +52,10 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
         *,
         opened: Opened = lambda _name: None,
         beside: Beside = lambda _asked: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.beside = beside
-        self._opened = opened
-        self._stores: dict[str, ObjectStore] = {}
-        self._storages = storages
-        self._known: Mapping[str, str] = storages()
+        self.shelves = Shelves(storages, opened, beside)
+        self.tls = tls
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         listener = open_listener(address, port)
         super().__init__(listener.getsockname(), _Exchange, bind_and_activate=False)
@@ -112,18 +66,6 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
     def port(self) -> int:
         """The port that was asked for, or the free one that was found."""
         return int(self.socket.getsockname()[1])
-
-    def storage(self, name: str) -> Path | ObjectStore | None:
-        """Where a repository lies; None for an unknown one."""
-        if name not in self._known:
-            self._known = self._storages()
-        location = self._known.get(name)
-        if location is None:
-            return self._opened(name)
-        if location.startswith("/"):
-            return Path(location)
-        # two threads may both open it; the first one's is kept
-        return self._stores.get(location) or self._stores.setdefault(location, open_store(location))
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._slots.acquire(blocking=False):
@@ -138,7 +80,13 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
+            if self.tls is not None:
+                request.settimeout(HEAD_TIMEOUT_S)
+                request = self.tls.wrap_socket(request, server_side=True)
             super().process_request_thread(request, client_address)
+        except OSError as error:  # of the greeting
+            log.debug("serve.no_greeting", extra=fields(client=client_address[0], error=error))
+            self.shutdown_request(request)
         finally:
             self._slots.release()
 
@@ -159,6 +107,16 @@ class _Exchange(BaseHTTPRequestHandler):
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
 
+    def setup(self) -> None:
+        super().setup()
+        self._head = _HeadReader(self.connection)
+        self.rfile.close()
+        self.rfile = io.BufferedReader(self._head)
+
+    def handle_one_request(self) -> None:
+        self._head.begin()
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         self._answer(with_body=True)
 
@@ -169,74 +127,36 @@ class _Exchange(BaseHTTPRequestHandler):
         log.debug("serve.request", extra=fields(client=self.client_address[0], text=format % args))
 
     def _answer(self, *, with_body: bool) -> None:
+        self.connection.settimeout(IDLE_TIMEOUT_S)
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
             # a body that nobody reads would be taken for the next request
             self.close_connection = True
         path = self.path.partition("?")[0]
-        match = _PATH.fullmatch(path)
-        try:
-            storage = self.server.storage(match["name"]) if match else None
-            if match is None or storage is None:
-                self._answer_else(path, with_body=with_body)
-                return
-            if not isinstance(storage, Path):
-                self._send_bytes(storage.get(match["file"]), match["file"], with_body=with_body)
-                return
-        except NotFoundError:
-            self._refuse(HTTPStatus.NOT_FOUND)
-            return
-        except InvalidInputError:
-            self._refuse(HTTPStatus.BAD_REQUEST)
-            return
-        except CvmError as error:
-            log.warning("serve.failed", extra=fields(path=path, reason=str(error)[:300]))
-            is_trust = isinstance(error, TrustError | FormatError)
-            self._refuse(HTTPStatus.BAD_GATEWAY if is_trust else HTTPStatus.SERVICE_UNAVAILABLE)
+        forwarded_for = self.headers.get("X-Forwarded-For", "")[:1000]
+        found = finding(self.server.shelves, Asked(path, self.client_address[0], forwarded_for))
+        if isinstance(found, HTTPStatus):
+            self._refuse(found)
             return
         try:
-            descriptor = os.open(
-                storage / match["file"], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-            )
-        except OSError as exc:
-            is_missing = exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-            self._refuse(HTTPStatus.NOT_FOUND if is_missing else HTTPStatus.INTERNAL_SERVER_ERROR)
-            return
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            self._send(file.fileno(), match["file"], with_body=with_body)
+            self._send(found, with_body=with_body)
+        finally:
+            found.close()
 
-    def _answer_else(self, path: str, *, with_body: bool) -> None:
-        """What is no file of a repository."""
-        asked = Asked(path, self.client_address[0], self.headers.get("X-Forwarded-For", "")[:1000])
-        document = self.server.beside(asked)
-        if document is None:
-            self._refuse(HTTPStatus.NOT_FOUND)
-            return
-        self._send_head(len(document.body), document.content_type, document.max_age_s)
-        if with_body:
-            self.wfile.write(document.body)
-
-    def _send_bytes(self, data: bytes, name: str, *, with_body: bool) -> None:
-        self._send_head(len(data), "application/octet-stream", _max_age_s(name))
-        if with_body:
-            self.wfile.write(data)
-
-    def _send_head(self, size: int, content_type: str, max_age_s: int) -> None:
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(size))
-        self.send_header("Cache-Control", f"max-age={max_age_s}")
+    def _send(self, found: Found, *, with_body: bool) -> None:
+        head = answer(found.facts, {key.lower(): value for key, value in self.headers.items()})
+        self.send_response(head.status)
+        for key, value in head.headers:
+            self.send_header(key, value)
         self.end_headers()
-
-    def _send(self, descriptor: int, name: str, *, with_body: bool) -> None:
-        size = os.fstat(descriptor).st_size
-        self._send_head(size, "application/octet-stream", _max_age_s(name))
-        if not with_body:
+        if not with_body or not head.length:
             return
-        if size <= self.wbufsize:
-            self.wfile.write(os.read(descriptor, size))
-            return
-        self.wfile.flush()
-        _send_file(self.connection, descriptor, size)
+        if found.descriptor is None:
+            self.wfile.write(found.data[head.first : head.first + head.length])
+        elif head.length <= self.wbufsize:
+            self.wfile.write(os.pread(found.descriptor, head.length, head.first))
+        else:
+            self.wfile.flush()
+            _send_file(self.connection, found.descriptor, head.first, head.length)
 
     def _refuse(self, status: HTTPStatus) -> None:
         body = f"{status.phrase}\n".encode()
@@ -249,16 +169,38 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _max_age_s(name: str) -> int:
-    return DATA_MAX_AGE_S if name.startswith(("data/", ".cvmfsalt-")) else ROOT_MAX_AGE_S
+class _HeadReader(io.RawIOBase):
+    """What a client sends; it may be silent for a while, but not slow within the head of a request."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._until: float | None = None
+
+    def begin(self) -> None:
+        """Another request is awaited."""
+        self._until = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = IDLE_TIMEOUT_S if self._until is None else self._until - time.monotonic()
+        if left_s <= 0:
+            msg = "the head of a request took too long"
+            raise TimeoutError(msg)
+        self._connection.settimeout(left_s)
+        size = self._connection.recv_into(buffer)
+        if self._until is None:
+            self._until = time.monotonic() + HEAD_TIMEOUT_S
+        return size
 
 
-def _send_file(connection: socket.socket, descriptor: int, size: int) -> None:
-    sent = 0
-    while sent < size:
-        block = os.pread(descriptor, min(_SEND_BYTES, size - sent), sent)
+def _send_file(connection: socket.socket, descriptor: int, first: int, length: int) -> None:
+    end = first + length
+    while first < end:
+        block = os.pread(descriptor, min(_SEND_BYTES, end - first), first)
         if not block:
             msg = "a file became shorter while it was sent"
             raise ConnectionAbortedError(msg)
         connection.sendall(block)
-        sent += len(block)
+        first += len(block)

@@ -12,9 +12,9 @@ DATA_MAX_AGE_S = 3 * 86400
 
 def cache_control(path: str) -> str:
     """The value of `Cache-Control` for a path of a store."""
-    if path.startswith("data/"):
-        return f"public, max-age={DATA_MAX_AGE_S}, immutable"
-    return f"public, max-age={ROOT_MAX_AGE_S}"
+    if path.startswith(("data/", ".cvmfsalt-")):
+        return f"max-age={DATA_MAX_AGE_S}, immutable"
+    return f"max-age={ROOT_MAX_AGE_S}"
 
 
 def content_type(path: str) -> str:
