@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cernvm.core.clock import FakeClock
+from cernvm.core.clock import Deadline, FakeClock
 from cernvm.core.errors import (
     DeadlineError,
     DeniedError,
@@ -19,6 +19,8 @@ from cernvm.core.errors import (
     PrerequisiteError,
     SignatureError,
 )
+from cernvm.fs.cache import MemoryBreadcrumbs, MemoryCache
+from cernvm.fs.edit.base import STORE_HOST, StoreExchange
 from cernvm.fs.format.objects import ObjectKind, alternative_path
 from cernvm.fs.format.signature import create_certificate, create_private_key
 from cernvm.fs.format.whitelist import format_fingerprint
@@ -42,6 +44,8 @@ from cernvm.fs.publish.whitelisting import (
     read_whitelist,
     renew,
 )
+from cernvm.fs.reader import open_repository
+from cernvm.net import Chain, ChainFetcher
 from conftest import missing
 
 from .conftest import read_back
@@ -79,6 +83,33 @@ def test_a_new_signing_key_is_noticed_by_no_client(repository, store, tree):
     (tree / "more").write_text("more")
     assert publish_tree(repository, store, tree).revision == 2
     read_back(repository, store)
+
+
+def test_a_client_that_has_it_open_reads_on(repository, store, tree):
+    publish_tree(repository, store, tree)
+    client = open_repository(
+        repository.name,
+        fetcher=ChainFetcher(Chain((STORE_HOST,)), StoreExchange(store)),
+        cache=MemoryCache(quota_bytes=1 << 26),
+        breadcrumbs=MemoryBreadcrumbs(),
+        master_keys=[repository.keys.public.read_bytes()],
+        deadline=Deadline.after(20),
+    )
+    told = []
+
+    def look(_seconds):
+        client.reload(Deadline.after(20))
+        told.append(client.revision_error)
+
+    rotate_signing_key(repository, store, wait=look)
+    look(0)
+    (tree / "more").write_text("more")
+    publish_tree(repository, store, tree)
+    look(0)
+
+    assert told == ["", "", ""]
+    assert client.revision.number == 2
+    client.close()
 
 
 @pytest.mark.parametrize("step", ["waiting", "between the files"])
