@@ -79,6 +79,7 @@ def test_killed_at_any_moment_the_last_revision_is_whole(
     assert killed
     for leftover in (store.folder / "data/txn").iterdir():
         os.utime(leftover, (0, 0))  # it is a while later
+    change(small, "last", seeded)
     start(home, small).communicate(timeout=30)
     found, manifest = read_back(repository, store)
     assert manifest.revision == last + 1
