@@ -167,3 +167,17 @@ def test_a_store_that_fails_ends_the_publication():
 
     with pytest.raises(SpaceError):
         store_much()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_store_that_fails_as_none_should_is_not_waited_for():
+    class BrokenStore(MemoryStore):
+        def put(self, path, data):
+            raise ZeroDivisionError
+
+    def store_one():
+        with open_writer(BrokenStore(), Recipe()) as writer:
+            writer.add_bytes(b"content", lambda _status, content: None)
+
+    with pytest.raises(RuntimeError, match="thread failed"):
+        store_one()

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from itertools import count
 from queue import Empty, SimpleQueue
 
+from cernvm.core.errors import CvmError
 from cernvm.core.log import fields
 from cernvm.fs.publish.content.jobs import Job, Row
 from cernvm.fs.publish.content.link import Assignment, Link
@@ -92,8 +93,11 @@ class Crew:
                 return
             try:
                 assignment.future.set_result(do_job(assignment.job, self._store))
-            except BaseException as exc:  # noqa: BLE001  # whoever waits for it raises it
+            except CvmError as exc:
                 assignment.future.set_exception(exc)
+            finally:
+                if not assignment.future.done():  # nobody may wait for a thread that fails
+                    assignment.future.set_exception(RuntimeError("a publisher's thread failed"))
 
     def _start_processes(self) -> None:
         each = -(-self._store.lanes // self._workers)

@@ -31,17 +31,15 @@ def receive(connection: socket.socket) -> Any:
     return marshal.loads(_exactly(connection, length))  # noqa: S302  # from our own process only
 
 
-def pack_error(error: Exception) -> tuple[str, str, dict[str, Any]]:
+def pack_error(error: CvmError) -> tuple[str, str, dict[str, Any]]:
     """An error as plain values: its class, text and fields."""
     fields = {key: value for key, value in vars(error).items() if isinstance(value, _PLAIN)}
-    return type(error).__name__, str(error) or repr(error), fields
+    return type(error).__name__, str(error), fields
 
 
-def unpack_error(name: str, text: str, fields: dict[str, Any]) -> Exception:
-    """The error again; one that is none of ours comes as a `RuntimeError`."""
-    kind = getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, CvmError)):
-        return RuntimeError(f"a worker process failed: {name}: {text}")
+def unpack_error(name: str, text: str, fields: dict[str, Any]) -> CvmError:
+    """The error again."""
+    kind: type[CvmError] = getattr(errors, name)
     error = kind.__new__(kind, text)
     vars(error).update(fields)
     return error

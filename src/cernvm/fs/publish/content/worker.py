@@ -5,12 +5,14 @@ Usage: python -I -m cernvm.fs.publish.content.worker DESCRIPTOR. Source: docs/fo
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
+from cernvm.core.errors import CvmError
 from cernvm.fs.publish.content import wire
 from cernvm.fs.publish.content.jobs import Plain, pack_row, unpack_job
 from cernvm.fs.publish.content.storing import do_job
@@ -42,7 +44,7 @@ def serve(connection: socket.socket) -> None:
 
     try:
         store = open_store(location)
-    except Exception as error:  # noqa: BLE001  # it goes to the publisher, who raises it
+    except CvmError as error:
         answer(0, wire.pack_error(error))
         return
     answer(0, None)
@@ -52,14 +54,20 @@ def serve(connection: socket.socket) -> None:
             if threads == 1:
                 answer(number, _do(job, store))
             else:
-                pool.submit(answer_later, number, job)
+                pool.submit(answer_later, number, job).add_done_callback(_check)
+
+
+def _check(done: Future[None]) -> None:
+    """End the process with a job that failed as none should: its publisher waits for an answer."""
+    if done.exception() is not None:
+        os._exit(1)
 
 
 def _do(plain: Plain, store: ObjectStore) -> object:
     """The rows of a job as a list, or the error as a tuple."""
     try:
         return [pack_row(row) for row in do_job(unpack_job(plain), store)]
-    except Exception as error:  # noqa: BLE001  # it goes to the publisher, who raises it
+    except CvmError as error:
         return wire.pack_error(error)
 
 
