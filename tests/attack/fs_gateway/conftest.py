@@ -9,7 +9,7 @@ import pytest
 from cernvm.fs.gateway.lease import LeasePath
 from system.fs_gateway.conftest import (  # noqa: F401
     grow,
-    made_keys,
+    made_home,
     publishers,
     site,
 )

@@ -4,7 +4,6 @@ import contextlib
 import shutil
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pytest
 
@@ -15,9 +14,13 @@ from cernvm.fs.gateway.lease import LeasePath
 from cernvm.fs.gateway.server import GatewayServer
 from cernvm.fs.gateway.service import open_gateway
 from cernvm.fs.publish.creating import create_repository
-from cernvm.fs.publish.keys import Keys, create_keys
 from cernvm.fs.publish.publishing import Options, publish_tree
-from cernvm.fs.publish.repository import known_repositories, new_repository, open_storage
+from cernvm.fs.publish.repository import (
+    known_repositories,
+    new_repository,
+    open_storage,
+    write_record,
+)
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.serving import RepositoryServer
 from cernvm.fs.survey.opened import Revision
@@ -26,11 +29,11 @@ NAME = "t.cernvm.test"
 
 
 @pytest.fixture(scope="session")
-def made_keys(tmp_path_factory):
-    """Keys that are made once: RSA keys take their time."""
-    keys = Keys(tmp_path_factory.mktemp("keys"), NAME)
-    create_keys(keys, now=datetime.now(UTC))
-    return keys
+def made_home(tmp_path_factory):
+    """A home with a repository that is made once: keys and signatures take their time."""
+    home = Home(tmp_path_factory.mktemp("made"))
+    create_repository(home, new_repository(home, NAME))
+    return home
 
 
 @contextlib.contextmanager
@@ -121,10 +124,10 @@ def _content(store, item):
 
 
 @pytest.fixture
-def site(home, made_keys):
-    shutil.copytree(made_keys.folder, home.keys)
+def site(home, made_home):
+    shutil.copytree(made_home.path, home.path)
     repository = new_repository(home, NAME)
-    create_repository(home, repository)
+    write_record(home, repository)
     gateway = open_gateway(home)
     with contextlib.ExitStack() as stack:
         stack.callback(gateway.book.close)

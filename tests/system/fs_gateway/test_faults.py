@@ -168,7 +168,7 @@ def test_a_killed_publisher_frees_its_path(site, outside, grow):
     gateway = outside.gateway()
     try:
         home = outside.publisher(0)
-        tree = grow(**{f"f{number}": os.urandom(1 << 20) for number in range(30)})
+        tree = grow(**{f"f{number}": os.urandom(1 << 20) for number in range(10)})
         killed = outside.publish(home, tree, "/one")
         while not site.gateway.book.leases():
             time.sleep(0.01)
@@ -180,7 +180,7 @@ def test_a_killed_publisher_frees_its_path(site, outside, grow):
     finally:
         end(gateway)
 
-    assert len(site.files()) == 31
+    assert len(site.files()) == 11
 
 
 def test_a_gateway_killed_at_any_moment_leaves_a_whole_revision(site, outside, grow, count, seeded):
@@ -189,7 +189,7 @@ def test_a_gateway_killed_at_any_moment_leaves_a_whole_revision(site, outside, g
     home = outside.publisher(0)
     expected = site.files()
     try:
-        for number in range(count(40)):
+        for number in range(count(30)):
             at = f"/v{number}"
             tree = grow(**{f"f{n}": seeded.randbytes(3000) for n in range(40)}, same=b"same")
             publisher = outside.publish(home, tree, at)

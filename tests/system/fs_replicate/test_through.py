@@ -123,7 +123,7 @@ def test_while_the_upstream_is_down_the_last_revision_is_served_for_a_while(
     assert root_of(store) == root
 
 
-@pytest.mark.parametrize("fault", [Fault.FLIP, Fault.WRONG, Fault.SHORT, Fault.CUT])
+@pytest.mark.parametrize("fault", [Fault.FLIP, Fault.WRONG, Fault.SHORT])
 def test_no_damaged_object_passes(upstream, through, fault):
     store = through()
     root = root_of(store)
