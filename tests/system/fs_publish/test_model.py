@@ -119,9 +119,9 @@ class Publishing(RuleBasedStateMachine):
     def write(self, path, content):
         target = self.free_place(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             target = target / "file"
-            remove(target)
+        remove(target)
         target.write_bytes(content)
 
     @rule(path=paths)
@@ -145,7 +145,7 @@ class Publishing(RuleBasedStateMachine):
 
     @rule(path=paths)
     def remove(self, path):
-        if self.is_real(self.tree / path):
+        if os.path.lexists(self.tree / path) and self.is_real(self.tree / path):
             remove(self.tree / path)
 
     @rule(path=paths, goal=paths)
