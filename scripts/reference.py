@@ -51,7 +51,10 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 def _below(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
-        for name, member in sorted(command.commands.items()):
+        context = click.Context(command)
+        for name in sorted(command.list_commands(context)):
+            member = command.get_command(context, name)
+            assert member is not None
             yield from _below(f"{path} {name}", member)
 
 
