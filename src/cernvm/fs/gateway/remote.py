@@ -46,9 +46,10 @@ log = logging.getLogger(__name__)
 LEASE_S = 300
 _REFRESHES = 3  # within a lease's time
 _BUSY_POLL_S = 1.0
-_PACK_BYTES = 32 << 20
+_PACK_BYTES = 16 << 20
 _PACK_OBJECTS = 2000
 _SENDERS = 4
+_MOST_KNOWN = 300_000
 _WAITING_PACKS = 6
 
 _Batch = dict[str, bytes]
@@ -91,6 +92,8 @@ class RemoteStore:
             key = digest.raw + kind.value.encode()
             if key in self._sent:
                 return
+            if len(self._sent) >= _MOST_KNOWN:
+                self._sent.clear()  # the gateway is asked what is missing anyway
             self._sent.add(key)
             if self._direct is None:
                 self._batch[path] = bytes(data)
