@@ -159,7 +159,7 @@ def parse_entry(row: Row) -> Entry:
         flags & _KNOWN_FLAGS,
         mtime_ns,
         None if raw is None else _parse_raw(raw, flags),
-        _parse_compression(flags),
+        compression_of(flags),
         _as_bytes(symlink, "symlink") if flags & _SYMLINK else b"",
         (hardlinks >> _GROUP_SHIFT) & _COUNT_MASK,
         hardlinks & _COUNT_MASK,
@@ -292,7 +292,8 @@ def _parse_raw(raw: object, flags: int) -> Digest:
     return Digest(chunk_algorithm(flags), raw)
 
 
-def _parse_compression(flags: int) -> Compression:
+def compression_of(flags: int) -> Compression:
+    """The compression that the raw value of a flags column names."""
     number = flags >> _COMPRESSION_SHIFT & _ALGORITHM_BITS
     if number >= len(_COMPRESSIONS):
         raise CatalogFormatError(f"unknown compression number {number}", where="flags")

@@ -47,9 +47,10 @@ class SmallObject:
 
 @dataclass(frozen=True, slots=True)
 class SmallFile:
-    """A path whose content goes into a pack."""
+    """A path whose content goes into a pack. Shape: `first` is the first half of the path's key."""
 
     path: bytes
+    first: int
     content: SmallObject
 
 
@@ -68,7 +69,7 @@ class Packer:
         if not self.is_on:
             return ()
         files = [file for file in small if len(file.path) <= MAX_PATH_BYTES]
-        keys = packing_keys([file.path for file in files])
+        keys = packing_keys([file.path for file in files], [file.first for file in files])
         order = sorted(range(len(files)), key=keys.__getitem__)
         sizes = [(keys[place], files[place].content.content_bytes) for place in order]
         found = []

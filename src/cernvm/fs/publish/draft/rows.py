@@ -12,7 +12,6 @@ from typing import Any
 from cernvm.core.digest import Digest
 from cernvm.fs.format import catalog, pack_table
 from cernvm.fs.format.catalog import PathKey, path_key
-from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import Chunk, NestedCatalog
 from cernvm.fs.format.objects import ObjectKind
 from cernvm.fs.format.pack_table import PackedStretch
@@ -61,7 +60,7 @@ WITH RECURSIVE folders(a, b, c, d, name) AS (VALUES (?, ?, 0, 0, '') UNION SELEC
 c.parent_1, c.parent_2, c.name FROM folders f CROSS JOIN catalog c INDEXED BY idx_catalog_parent \
 ON c.parent_1 = f.a AND c.parent_2 = f.b WHERE c.flags & 1) SELECT * FROM folders LIMIT -1 OFFSET 1"""
 _SMALL = f"""\
-SELECT parent_1, parent_2, name, flags, hash, size FROM catalog \
+SELECT md5path_1, parent_1, parent_2, name, flags, hash, size FROM catalog \
 WHERE flags & {_KIND | CHUNKED | EXTERNAL} = {FILE} AND size <= {pack_table.SMALL_BYTES} AND length(hash) = 20"""  # noqa: S608
 
 _REGULAR = f"flags & {_KIND} = {FILE}"
@@ -181,11 +180,11 @@ class Rows:
         """The files that go into packs."""
         paths = {path_key(prefix): prefix}
         paths |= {key: path for path, key, _ in self.folders(prefix)}
-        for above_1, above_2, name, flags, raw, size in self.database.execute(_SMALL):
-            algorithm = catalog.chunk_algorithm(flags)
-            compression = Compression(flags >> 11 & 7)
-            small = SmallObject(Digest(algorithm, raw), ObjectKind.PLAIN, compression, size)
-            yield SmallFile(paths[above_1, above_2] + b"/" + name, small)
+        for first, above_1, above_2, name, flags, raw, size in self.database.execute(_SMALL):
+            compression = catalog.compression_of(flags)
+            digest = Digest(catalog.chunk_algorithm(flags), raw)
+            small = SmallObject(digest, ObjectKind.PLAIN, compression, size)
+            yield SmallFile(paths[above_1, above_2] + b"/" + name, first, small)
 
     def counters(self, *, nested: int) -> Counters:
         """What the catalog counts of its own rows."""
