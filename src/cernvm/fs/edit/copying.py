@@ -7,6 +7,7 @@ import os
 from cernvm.core.clock import Clock
 from cernvm.core.digest import Digest
 from cernvm.core.errors import ExistsError, InvalidInputError, NotFoundError
+from cernvm.fs.gateway.joining import open_publication
 from cernvm.fs.publish.content import ContentWriter, Progress
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.publishing import Options, Published, publish_changes
@@ -38,8 +39,10 @@ def publish_copy(
     def change(draft: Draft, _writer: ContentWriter) -> None:
         copy_subtree(draft, source, target, root=root, replaces=replaces)
 
+    within = os.fsdecode(target.rpartition(b"/")[0])
+    repository, store, sink = open_publication(repository, within)
     return publish_changes(
-        repository, store, change, options=options, progress=progress, clock=clock
+        repository, store, change, options=options, sink=sink, progress=progress, clock=clock
     )
 
 

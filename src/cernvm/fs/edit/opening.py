@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,10 +85,15 @@ def begin(
         time.sleep(_LOOK_S)
     ensure_folder(bench.home.edits, mode=0o700)
     bench.place.make()
-    with bench.store.exclusive(max(0.0, ends - used.monotonic())), held(bench.place):
+    with _alone(bench, max(0.0, ends - used.monotonic())), held(bench.place):
         check_no_transaction(bench.repository)
         manifest = read_manifest(bench.repository, bench.store)
         root = manifest.root_catalog
+        if template is not None and bench.repository.gateway:
+            raise InvalidInputError(
+                "through a gateway there are no templates",
+                advice=f"copy first: cvm repo copy {manifest.name} FROM TO",
+            )
         if template is not None:
             root = _copied(bench, manifest, *template, used)
         is_claimed = not shows_true_owners()
@@ -212,6 +217,11 @@ def base_settings(bench: Bench, transaction: Transaction, point: Path) -> MountS
         ),
     )
     return MountSettings(client, point, bench.home.run, is_held=False)
+
+
+def _alone(bench: Bench, wait_s: float) -> AbstractContextManager[None]:
+    """Hold the store; a gateway gives its lease when the changes are published."""
+    return nullcontext() if bench.repository.gateway else bench.store.exclusive(wait_s)
 
 
 def _copied(bench: Bench, manifest: Manifest, source: bytes, target: bytes, clock: Clock) -> Digest:

@@ -20,6 +20,7 @@ from cernvm.core.log import fields
 from cernvm.fs.edit.comparing import Difference, compare, compare_one
 from cernvm.fs.edit.opening import Bench, held, hide
 from cernvm.fs.format.entry import NO_XATTRS, Entry, EntryFlag
+from cernvm.fs.gateway.joining import open_publication
 from cernvm.fs.publish.content import Content, ContentWriter, Progress
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.publishing import Options, Published, publish_changes, recipe_of
@@ -60,7 +61,7 @@ def publish_edits(
         transaction = hide(bench, read_transaction(bench.repository))
         chosen = replace(options or Options(), within_transaction=True)
         last = read_manifest(bench.repository, bench.store).root_catalog
-        if last == transaction.parent:
+        if last == transaction.parent != transaction.root_catalog:
             chosen = replace(chosen, base=transaction.root_catalog)
 
         def change(draft: Draft, writer: ContentWriter) -> None:
@@ -70,11 +71,13 @@ def publish_edits(
                     wanted = _merged(bench, transaction, found, last)
                 _apply(wanted, draft, writer, transaction, chosen.owner)
 
+        repository, store, sink = open_publication(bench.repository, transaction.at)
         published = publish_changes(
-            bench.repository,
-            bench.store,
+            repository,
+            store,
             change,
             options=chosen,
+            sink=sink,
             progress=progress,
             clock=clock,
         )
