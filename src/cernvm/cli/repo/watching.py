@@ -10,7 +10,7 @@ import click
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
 from cernvm.cli.repo.shown import parse_owner, published_row
-from cernvm.core.errors import CvmError
+from cernvm.core.errors import CvmError, InvalidInputError
 from cernvm.core.units import format_bytes
 from cernvm.fs.publish.publishing import Options, Published
 from cernvm.fs.publish.repository import open_storage, read_repository
@@ -54,6 +54,10 @@ def watch(
 ) -> None:
     """Publish folder TREE now, and again whenever it changed and is quiet, until ended by Ctrl-C or SIGTERM."""
     repository = read_repository(edge.home, name)
+    if repository.gateway:
+        raise InvalidInputError(
+            "what goes through a gateway is not watched", advice=f"use: cvm repo publish {name}"
+        )
 
     def tell(one: Published | CvmError) -> None:
         if isinstance(one, CvmError):
