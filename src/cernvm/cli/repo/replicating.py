@@ -307,7 +307,8 @@ def _print_done(done: Replicated, *, as_json: bool) -> None:
     click.echo(f"revision   {done.revision} of {done.name}{was}")
     click.echo(f"root hash  {done.root_catalog}")
     lost = f", {done.lost_revisions} are gone upstream" if done.lost_revisions else ""
-    click.echo(f"revisions  {done.revisions} looked through{lost}")
+    if done.revisions:
+        click.echo(f"revisions  {done.revisions} looked through{lost}")
     click.echo(f"copied     {done.objects} objects, {format_bytes(done.received_bytes)}")
     click.echo(f"took       {format_seconds(done.took_s)}")
 

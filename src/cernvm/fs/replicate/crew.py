@@ -19,7 +19,7 @@ from typing import Self
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
 from cernvm.core.digest import Digest
-from cernvm.core.errors import CvmError, DigestMismatchError
+from cernvm.core.errors import CvmError, DeadlineError, DigestMismatchError
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.pack import Pack, PackReader
 from cernvm.fs.store.port import ObjectStore
@@ -34,6 +34,7 @@ _HELD_BYTES = 192 << 20  # of objects that are on their way into memory
 _TURN_S = 120.0
 _SLOWEST_BYTES_PER_S = 16 << 10
 _SPARE_BYTES = 1 << 20
+_STORING_S = 600.0
 _END_S = 20.0
 
 
@@ -86,6 +87,7 @@ class Crew:
         self._changed = threading.Condition()
         self._held_bytes = 0
         self._is_over = False
+        self._silence_s = 0.0  # how long nothing at all may be heard
         self.under_way = 0
         self._threads = [
             threading.Thread(target=self._work, name=f"replicate-{n}", daemon=True)
@@ -116,6 +118,7 @@ class Crew:
         """Have an object fetched, before all others if `first`."""
         with self._changed:
             self.under_way += 1
+            self._silence_s = max(self._silence_s, 2 * _patience_s([job]) + _STORING_S)
             if first:
                 self._jobs.appendleft(job)
             else:
@@ -123,9 +126,12 @@ class Crew:
             self._changed.notify()
 
     def take(self) -> Done:
-        """What became of some job; waits for it."""
+        """What became of some job; waits for it. Errors: `DeadlineError` where a store hangs, as nothing else can."""
         if not self._taken:
-            self._taken.extend(self._done.get())
+            try:
+                self._taken.extend(self._done.get(timeout=self._silence_s))
+            except queue.Empty:
+                raise DeadlineError("storing what came", after_s=self._silence_s) from None
         self.under_way -= 1
         return self._taken.popleft()
 
