@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from cernvm.core.errors import ConflictError, DeniedError, TransactionOpenError
+from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.gateway import service
+from cernvm.fs.gateway.joining import open_publication
 from cernvm.fs.gateway.lease import parse_lease_path
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.survey.reading import read_tags
@@ -206,3 +208,17 @@ def test_garbage_is_collected_through_the_gateway_while_nobody_publishes(site, p
 
     assert "revisions gone" in client._ask("POST", "/gc", body, [body])["output"]
     assert site.files()[b"/one/a"] == b"2"
+
+
+def test_what_was_put_can_be_read_at_once(site, publishers):
+    """Until it is sent it is read from memory, then as the web server shows it."""
+    _, store, _ = open_publication(publishers().repository, "/one")
+    paths = {}
+    with store.exclusive():
+        for number in range(4500):
+            data = b"%d" % number
+            path = object_path(site.repository.algorithm.digest(data), ObjectKind.PLAIN)
+            store.put(path, data)
+            paths[path] = data
+        for path in list(paths)[::500]:
+            assert store.get(path) == paths[path]

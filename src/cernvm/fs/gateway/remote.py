@@ -81,6 +81,7 @@ class RemoteStore:
         self._batch: _Batch = {}
         self._batch_bytes = 0
         self._sent: set[bytes] = set()
+        self._under_way: list[_Batch] = []
         self._slots = threading.BoundedSemaphore(_WAITING_PACKS)
         self._senders: ThreadPoolExecutor | None = None
         self._sending: list[Future[None]] = []
@@ -107,8 +108,10 @@ class RemoteStore:
 
     def get(self, path: str) -> bytes:
         with self._lock:
-            waiting = self._batch.get(path)
-        return self._public.get(path) if waiting is None else waiting
+            for batch in (self._batch, *self._under_way):
+                if path in batch:
+                    return batch[path]
+        return self._public.get(path)
 
     def has(self, path: str) -> bool:
         # what is not known to be there is sent: the gateway is asked for many at once
@@ -210,10 +213,17 @@ class RemoteStore:
         """Send a batch in the background; waits while too many are under way."""
         assert self._senders is not None
         self._slots.acquire()
+        with self._lock:
+            self._under_way.append(batch)
         sending = self._senders.submit(self._send, batch)
-        sending.add_done_callback(lambda _: self._slots.release())
+        sending.add_done_callback(lambda _: self._arrived(batch))
         with self._lock:
             self._sending.append(sending)
+
+    def _arrived(self, batch: _Batch) -> None:
+        with self._lock:
+            self._under_way = [one for one in self._under_way if one is not batch]
+        self._slots.release()
 
     def _send(self, batch: _Batch) -> None:
         assert self._lease is not None
