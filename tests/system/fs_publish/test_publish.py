@@ -24,10 +24,10 @@ from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.signature import create_private_key
 from cernvm.fs.publish.content import Progress, Recipe, open_writer
 from cernvm.fs.publish.creating import create_repository, remove_repository
+from cernvm.fs.publish.entries import Owner
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import known_repositories, new_repository, read_repository
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.publish.scan import Owner
 from cernvm.fs.publish.settings import Settings
 from cernvm.fs.publish.source import walk
 from cernvm.fs.publish.whitelisting import renew

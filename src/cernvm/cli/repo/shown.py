@@ -12,6 +12,7 @@ from cernvm.core.clock import SystemClock
 from cernvm.core.digest import parse_digest
 from cernvm.core.errors import CvmError, FormatError, InvalidInputError, NotFoundError, TrustError
 from cernvm.core.units import format_bytes, format_seconds
+from cernvm.fs.publish.entries import Owner
 from cernvm.fs.publish.profiles import WrittenProfile
 from cernvm.fs.publish.publishing import Published
 from cernvm.fs.publish.repository import (
@@ -19,7 +20,6 @@ from cernvm.fs.publish.repository import (
     open_storage,
 )
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.publish.scan import Owner
 from cernvm.fs.publish.transaction import open_transaction
 from cernvm.fs.publish.whitelisting import expiry_warning, read_whitelist
 from cernvm.fs.replicate.replica import Replica, open_replica

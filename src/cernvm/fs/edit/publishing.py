@@ -23,9 +23,9 @@ from cernvm.fs.format.entry import NO_XATTRS, Entry, EntryFlag
 from cernvm.fs.gateway.joining import open_publication
 from cernvm.fs.publish.content import Content, ContentWriter, Progress
 from cernvm.fs.publish.draft import Draft
+from cernvm.fs.publish.entries import NO_CONTENT, Owner, entry_of
 from cernvm.fs.publish.publishing import Options, Published, publish_changes, recipe_of
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.publish.scan import NO_CONTENT, Owner, entry_of
 from cernvm.fs.publish.source import Found
 from cernvm.fs.publish.transaction import Transaction, forget_transaction, read_transaction
 from cernvm.fs.store.port import ObjectStore

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cernvm.core.clock import Clock, SystemClock
-from cernvm.core.digest import Digest
 from cernvm.core.log import fields
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.deflater import find_deflater
@@ -23,12 +22,12 @@ from cernvm.fs.publish.draft.weighing import CatalogLimits
 from cernvm.fs.publish.hooks import Hook, run_hooks
 from cernvm.fs.publish.index import Index, open_index
 from cernvm.fs.publish.marking import mark_catalogs, read_dirtab
+from cernvm.fs.publish.options import Options, Published
 from cernvm.fs.publish.packing import Packer
-from cernvm.fs.publish.profiles import Recording, WrittenProfile, read_profiles, recording_of
+from cernvm.fs.publish.profiles import Recording, read_profiles, recording_of
 from cernvm.fs.publish.rehearsal import RehearsalStore
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written
-from cernvm.fs.publish.scan import Owner
 from cernvm.fs.publish.settings import Settings
 from cernvm.fs.publish.sink import RevisionSink, Served, StoreSink
 from cernvm.fs.publish.snapshots import keep_snapshots
@@ -41,51 +40,6 @@ log = logging.getLogger(__name__)
 
 IndexedChange = Callable[[Draft, ContentWriter, Index], None]
 Record = Callable[[Sequence[Recording]], Sequence[Recording]]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How one revision is published; what holds for all of a repository's is in its settings.
-
-    Shape: `at` and `owner` are about trees and archives; `base` is the root catalog that is changed, the last
-    revision's if None (a rollback names an older one); an empty `tag` is an automatic one; a publication that
-    `is_thorough` reads all files, stores again what the store lost, and writes all catalogs;
-    `workers` None for one on each core; `within_transaction` is for what the open transaction's owner
-    does; with `rehearse`, which is told each difference, nothing is written.
-    Units: `wait_s` is how long another publisher may still hold the store.
-    """
-
-    at: str = "/"
-    tag: str = ""
-    description: str = ""
-    owner: Owner | None = None
-    base: Digest | None = None
-    is_thorough: bool = False
-    workers: int | None = None
-    wait_s: float = 0.0
-    within_transaction: bool = False
-    rehearse: Callable[[Difference], None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a publication did; not `is_new` where nothing changed, and the last revision stands.
-
-    Units: `files` are regular files of the tree; `read_bytes` their content; `stored_bytes` new objects as stored.
-    """
-
-    name: str
-    revision: int
-    root_catalog: Digest
-    tags: tuple[str, ...]
-    files: int
-    read_bytes: int
-    stored_objects: int
-    stored_bytes: int
-    catalogs: int
-    took_s: float
-    profiles: tuple[WrittenProfile, ...] = ()
-    is_new: bool = True
 
 
 def recipe_of(repository: Repository) -> Recipe:

@@ -16,9 +16,10 @@ from cernvm.core.clock import Clock
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.publish.content import ContentWriter, Progress
 from cernvm.fs.publish.draft import Draft
-from cernvm.fs.publish.flow import Flow, Options, Published, Record, recipe_of
+from cernvm.fs.publish.flow import Flow, Record, recipe_of
 from cernvm.fs.publish.index import Index
 from cernvm.fs.publish.marking import read_dirtab
+from cernvm.fs.publish.options import Options, Published
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.scan import TreeScan, identities_apart, read_tree_dirtab
 from cernvm.fs.publish.sink import RevisionSink

@@ -24,10 +24,10 @@ from cernvm.fs.format.entry import (
 )
 from cernvm.fs.publish.content import Content, ContentWriter
 from cernvm.fs.publish.draft import Draft
+from cernvm.fs.publish.entries import Owner
 from cernvm.fs.publish.ingest.layers import Layer
 from cernvm.fs.publish.ingest.member import Member, wrong_member
 from cernvm.fs.publish.ingest.seen import Seen
-from cernvm.fs.publish.scan import Owner
 from cernvm.fs.publish.source import LEFT_OUT
 from cernvm.fs.survey.database import Item
 
@@ -128,15 +128,13 @@ class Placer:
 
     def _remove_lower(self, path: bytes) -> None:
         """Take away what stands at a path, but for what this layer placed."""
-        if not self._seen.is_in_layer(path):
-            if path != self._at and self._draft.find(path) is not None:
-                self._draft.remove(path)
-                self._folder = None
-            return
-        item = self._draft.find(path)
-        if item is not None and item.entry.is_directory:
-            for below in self._draft.listing(path):
-                self._remove_lower(below.path)
+        if self._seen.is_in_layer(path):
+            self._clear_lower(path)
+        elif path != self._at and self._draft.find(path) is not None:
+            self._draft.remove(path)
+            self._folder = None
+            for held in [one for one in self._held if (one + b"/").startswith(path + b"/")]:
+                del self._held[held]  # it was there as the first name of something of this layer
 
     def _clear_lower(self, path: bytes) -> None:
         item = self._draft.find(path)
@@ -147,7 +145,7 @@ class Placer:
     def _put(self, member: Member, content: Content) -> None:
         path = self._at + member.path
         entry = self._entry(member, content)
-        if path != self._at:
+        if path:
             self._ensure_folder(path, entry, member)
         self._put_item(Item(path, entry, content.chunks), member)
 
