@@ -219,7 +219,7 @@ def test_a_living_holder_keeps_the_store_beyond_its_lease(opened):
         child.communicate()
 
 
-def test_a_holder_that_was_stopped_too_long_replaces_nothing(opened, monkeypatch):
+def test_a_holder_that_was_stopped_too_long_replaces_and_deletes_nothing(opened, monkeypatch):
     sleeper, other = opened(), opened()
     sleeper.lease_s = 1
     with sleeper.exclusive():
@@ -232,6 +232,10 @@ def test_a_holder_that_was_stopped_too_long_replaces_nothing(opened, monkeypatch
             other.replace(MANIFEST_PATH, b"other")
             with pytest.raises(LeaseLostError):
                 sleeper.replace(MANIFEST_PATH, b"late")
+            with pytest.raises(LeaseLostError):
+                sleeper.delete(MANIFEST_PATH)
+            with pytest.raises(LeaseLostError):
+                sleeper.delete(MANIFEST_PATH)
             assert other.get(MANIFEST_PATH) == b"other"
 
 

@@ -76,6 +76,8 @@ class FsspecStore:
 
     def delete(self, *paths: str) -> None:
         for path in map(check_path, paths):
+            if self._lease is not None:
+                self._lease.check()  # another holder may refer by then to what nobody needed
             self._place.remove(path)
 
     def paths(self, prefix: str = "") -> Iterator[str]:

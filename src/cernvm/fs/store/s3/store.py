@@ -119,6 +119,8 @@ class S3Store:
     def delete(self, *paths: str) -> None:
         keys = iter([self._key(check_path(path)) for path in paths])
         while batch := list(islice(keys, DELETED_AT_ONCE)):
+            if self._lease is not None:
+                self._lease.check()  # another holder may refer by then to what nobody needed
             self._delete(batch)
 
     def paths(self, prefix: str = "") -> Iterator[str]:
