@@ -11,10 +11,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from cernvm.fs.edit.opening import begin, run_in
+from cernvm.fs.edit.publishing import publish_edits
 from cernvm.fs.publish.publishing import publish_tree
 from system.fs_publish.conftest import read_back
 
-from .conftest import NAME, PYTHON, SEEN, fill
+from .conftest import PYTHON, SEEN, fill
 
 # Runs in the folder that is its first argument, whatever that is; an edit that cannot be made is left out.
 EDITOR = textwrap.dedent(
@@ -93,9 +95,9 @@ EDITS = st.lists(
 )
 
 
-def test_edits_are_those_of_a_plain_folder(bench, cvm, tmp_path, count):
+def test_edits_are_those_of_a_plain_folder(bench, tmp_path, count):
     @settings(
-        max_examples=count(60),
+        max_examples=count(50),
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
@@ -112,7 +114,9 @@ def test_edits_are_those_of_a_plain_folder(bench, cvm, tmp_path, count):
         subprocess.run([*words[:3], plain, words[4]], check=True, timeout=20)
         # a marker that is no regular file is refused, as by every publication
         assume(all(stat.S_ISREG(os.lstat(path).st_mode) for path in plain.rglob(".cvmfscatalog")))
-        cvm("repo", "edit", NAME, "--yes", "--", *words)
+        begin(bench)
+        assert run_in(bench, words, environment=dict(os.environ)) == 0
+        publish_edits(bench)
 
         assert _published(bench) == _there(plain)
 
