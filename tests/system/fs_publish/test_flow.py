@@ -322,11 +322,13 @@ def state_of(pid):
     return state
 
 
-def test_a_hook_that_others_may_write_is_not_run(repository, store, tree):
-    path = hook(repository, "before-publish", "true")
+@pytest.mark.parametrize("when", ["before-publish", "after-publish"])
+def test_a_hook_that_others_may_write_is_not_run(repository, store, tree, when):
+    path = hook(repository, when, "true")
     path.chmod(path.stat().st_mode | stat.S_IWOTH)
     with pytest.raises(DeniedError, match="others may write"):
         publish_tree(repository, store, tree)
+    assert read_back(repository, store)[1].revision == 0
 
 
 def test_old_automatic_tags_go_where_that_is_wanted(repository, store, tree):

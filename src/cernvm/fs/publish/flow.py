@@ -19,7 +19,7 @@ from cernvm.fs.publish.dirtab import DIRTAB_PATH
 from cernvm.fs.publish.draft import Draft, open_draft
 from cernvm.fs.publish.draft.finishing import Finished
 from cernvm.fs.publish.draft.weighing import CatalogLimits
-from cernvm.fs.publish.hooks import Hook, run_hooks
+from cernvm.fs.publish.hooks import Hook, find_hooks, run_hooks
 from cernvm.fs.publish.index import Index, open_index
 from cernvm.fs.publish.marking import mark_catalogs, read_dirtab
 from cernvm.fs.publish.options import Options, Published
@@ -91,6 +91,7 @@ class Flow:
             if self._options.rehearse is not None:
                 return self._rehearse(last, made, self._options.rehearse, started)
             event = self._event(last)
+            find_hooks(self._repository, Hook.AFTER)  # what is wrong with those is told in time
             run_hooks(self._repository, Hook.BEFORE, event)
             finished = made(self._store)
             served = self._serve(last, finished)
