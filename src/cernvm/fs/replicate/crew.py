@@ -29,6 +29,7 @@ DEFAULT_THREADS = 4  # each with many requests on its connection; more wait for 
 _MOST_JOBS = 64  # of one turn on a connection
 _LEAST_JOBS = 8
 _TOLD_AT_ONCE = 32
+_TOLD_AFTER_S = 1.0
 _TURN_BYTES = 4 << 20
 _HELD_BYTES = 192 << 20  # of objects that are on their way into memory
 _TURN_S = 120.0
@@ -150,11 +151,15 @@ class Crew:
     def _report(self, fetched: Iterator[Done]) -> None:
         """Tell of several at once, since each time the other thread has to be woken; at once of what it waits for."""
         some: list[Done] = []
+        told_at_s = self._clock.monotonic()
         for done in fetched:
             some.append(done)
-            if not done.job.is_kept or done.error is not None or len(some) >= _TOLD_AT_ONCE:
+            is_waited_for = not done.job.is_kept or done.error is not None
+            is_late = self._clock.monotonic() - told_at_s > _TOLD_AFTER_S
+            if is_waited_for or is_late or len(some) >= _TOLD_AT_ONCE:
                 self._done.put(some)
                 some = []
+                told_at_s = self._clock.monotonic()
         if some:
             self._done.put(some)
 
