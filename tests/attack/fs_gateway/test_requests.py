@@ -282,3 +282,13 @@ def test_a_strict_key_needs_a_proof_of_now(site, raw):
         assert answer["reason"] == "invalid_proof"
     client = GatewayClient(site.url, key.secret)
     assert client.lease(LeasePath(NAME, b"/one"), hostname="", ttl_s=60)
+
+
+@pytest.mark.parametrize("target", ["%ff%fe", "a%20b", "%2e%2e", "%00", "%f0%9f%98%80"])
+def test_odd_bytes_of_an_address_are_taken_for_what_they_are(site, raw, target):
+    _, admin = site.key(admin=True)
+    address = f"/leases-by-path/{NAME}/{target}"
+    signature = admin.secret.authorization(f"/api/v1{address}".encode())
+    answer = raw.ask("DELETE", address, Authorization=signature)
+
+    assert answer["status"] == ("error" if target in ("%2e%2e", "%00") else "ok")

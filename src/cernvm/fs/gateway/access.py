@@ -77,7 +77,7 @@ class KeyFolder:
     def find(self, key_id: str) -> Key:
         """A key by its id; `NotFoundError`, and `DeniedError` for a file that others could read or write."""
         if not KEY_ID.fullmatch(key_id) or not self._file(key_id).exists():
-            raise NotFoundError("key", key_id, advice="make one: cvm repo gateway keys add")
+            raise NotFoundError("key", key_id, advice="make one: cvm repo gateway add-key")
         secret = read_key_file(self._file(key_id))
         if secret.id != key_id:
             raise FormatError("holds another key", where=str(self._file(key_id)))

@@ -143,7 +143,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _exchange(self) -> None:
         self._left_bytes = self._body_bytes = 0
-        self._began = time.monotonic()
+        self._waited_s = 0.0
         try:
             self._left_bytes = self._body_bytes = self._content_length()
             route, request = self._request()
@@ -161,11 +161,13 @@ class _Exchange(BaseHTTPRequestHandler):
         self._answer(answer)
 
     def _request(self) -> tuple[Route, Request]:
-        path = os.fsdecode(unquote_to_bytes(self.path.partition("?")[0]))
-        route, name = find_route(self.command, path)
-        address = {Signed.TOKEN: name.encode(), Signed.ADDRESS: self.path.encode("latin-1")}
-        key, signed = None, address.get(route.signed)
-        if signed is not None:
+        address = self.path.encode("latin-1")
+        route, name = find_route(
+            self.command, os.fsdecode(unquote_to_bytes(address.partition(b"?")[0]))
+        )
+        key = None
+        if route.signed in (Signed.TOKEN, Signed.ADDRESS):
+            signed = address if route.signed is Signed.ADDRESS else name.encode()
             key = self._signer(signed, is_admin=route.is_admin)
         message = self._message(route)
         if route.signed in (Signed.BODY, Signed.MESSAGE):
@@ -207,7 +209,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if not key.secret.signed(signed, signature):
             raise wrong
         if is_admin and not key.is_admin:
-            raise DeniedError("no_admin_key", advice="make one: cvm repo gateway keys add --admin")
+            raise DeniedError("no_admin_key", advice="make one: cvm repo gateway add-key --admin")
         return key
 
     def _check_proof(self, key: Key, message: bytes) -> None:
@@ -233,9 +235,12 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _read(self, size_bytes: int) -> bytes:
         """At most so many bytes of the body; empty at its end."""
+        # only the time counts that was spent waiting for the client
         got_bytes = self._body_bytes - self._left_bytes
-        self._line.until = self._began + IDLE_TIMEOUT_S + got_bytes / LEAST_RATE
+        began = time.monotonic()
+        self._line.until = began + IDLE_TIMEOUT_S + got_bytes / LEAST_RATE - self._waited_s
         block: bytes = self.rfile.read1(min(size_bytes, self._left_bytes))
+        self._waited_s += time.monotonic() - began
         self._left_bytes -= len(block)
         if not block and self._left_bytes and size_bytes:
             raise ConnectionAbortedError

@@ -166,8 +166,9 @@ class Gateway:
     def store(self, name: str) -> ObjectStore:
         """The store of a repository, opened once."""
         repository = self._repository(name)
-        # two threads may both open it; the latter's is kept
-        return self._stores.setdefault(repository.storage, open_storage(repository))
+        known = self._stores.get(repository.storage)
+        # two threads may both open it; the first one's is kept
+        return known or self._stores.setdefault(repository.storage, open_storage(repository))
 
     def _repository(self, name: str) -> Repository:
         repository = read_repository(self.home, name)
