@@ -225,6 +225,8 @@ def test_devices_pipes_and_set_user_bits_are_kept_as_they_are(repository, store,
         ({"mtime": 1 << 70}, "no clock shows"),
         ({"type": b"Z"}, "of the kind b'Z'"),
         ({"type": b"M"}, "of the kind b'M'"),
+        ({"type": tarfile.CHRTYPE, "devmajor": 1 << 40}, "no device"),
+        ({"type": tarfile.BLKTYPE, "devminor": -1}, "no device"),
     ],
 )
 def test_attributes_that_no_file_has_are_refused(tmp_path, fields, reason):
@@ -479,3 +481,23 @@ def test_a_damaged_zip_is_our_error_or_right(tmp_path_factory, data):
                 member.data.content()
     except CvmError:
         pass
+
+
+def test_marks_of_catalogs_come_in_any_way_and_order(repository, store, tmp_path):
+    data = tar_of(
+        *(("a/x", b""), ("a/.cvmfscatalog", other_name("a/x")), ("a/y", other_name("a/x"))),
+        *(("b", FOLDER), ("b/.cvmfscatalog", b""), ("b/.cvmfscatalog", b""), ("b/c/d", b"1")),
+        ("b/c/.cvmfscatalog", other_name("b/.cvmfscatalog")),
+    )
+
+    found = published(repository, store, data, tmp_path)
+
+    assert set(found) == {
+        *(b"/a", b"/a/x", b"/a/y", b"/a/.cvmfscatalog", b"/b", b"/b/.cvmfscatalog"),
+        *(b"/b/c", b"/b/c/d", b"/b/c/.cvmfscatalog"),
+    }
+    assert found[b"/a/x"][0].link_count == 3
+
+
+def test_a_mark_of_a_catalog_that_is_a_link_is_refused(repository, store, tmp_path):
+    refused(repository, store, tar_of(("a/.cvmfscatalog", link("x"))), tmp_path, "cvmfscatalog")

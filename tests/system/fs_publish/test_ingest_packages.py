@@ -232,6 +232,7 @@ LOWER = layer_of(
     ("usr", None),
     ("usr/bin", None),
     ("usr/bin/tool", b"tool"),
+    ("usr/bin/before", b"renamed"),
     ("bin", "usr/bin"),
     ("var", None),
     ("var/log", b"a file that becomes a folder"),
@@ -245,6 +246,8 @@ UPPER = layer_of(
     ("opt/.wh..wh..opq", b""),  # after what it must not hide
     ("opt/deep", None),
     ("usr/bin/other", ("usr/bin/tool",)),
+    ("usr/bin/after", ("usr/bin/before",)),
+    ("usr/bin/.wh.before", b""),
     ("var/log", None),
     ("var/log/new", b"log"),
     ("srv", b"file"),
@@ -270,6 +273,7 @@ IMAGE = {
     b"/usr/bin": None,
     b"/usr/bin/tool": b"tool",
     b"/usr/bin/other": b"tool",
+    b"/usr/bin/after": b"renamed",
     b"/bin": b"usr/bin",
     b"/var": None,
     b"/var/log": None,
@@ -413,3 +417,9 @@ def test_a_shebang_that_the_kernel_cannot_read_goes_by_env():
     assert shorten_shebang(b"#!/a/python -s\nx") == b"#!/a/python -s\nx"
     long = b"#!/" + b"a" * 130 + b"/python3 -s\nx"
     assert shorten_shebang(long) == b"#!/usr/bin/env python3 -s\nx"
+
+
+def test_a_folder_that_is_no_image_is_to_be_published(repository, store, tmp_path):
+    with pytest.raises(InvalidInputError, match="no image layout") as caught:
+        published(repository, store, tmp_path)
+    assert "cvm repo publish" in caught.value.advice

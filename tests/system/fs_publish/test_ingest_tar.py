@@ -22,7 +22,7 @@ def plain(tmp_path):
     folder = root / "folder with space"
     folder.mkdir(parents=True)
     (root / "empty").write_bytes(b"")
-    (root / "large").write_bytes(random.Random(5).randbytes(1 << 20) * 20)
+    (root / "large").write_bytes(random.Random(5).randbytes(1 << 20) + bytes(17 << 20))
     for number in range(200):
         (folder / f"f{number}").write_bytes(b"%d" % number * number)
     (folder / "link").symlink_to("../empty")
@@ -154,6 +154,14 @@ def test_sparse_files_are_published_with_their_holes_filled(repository, store, t
     assert archive.stat().st_size < 2 << 20
 
     check_as_unpacked(repository, store, archive, tmp_path)
+
+
+def test_folders_on_the_way_to_the_path_are_made(repository, store, plain, tmp_path):
+    archive = pack(plain, tmp_path / "a.tar", "--format=posix")
+
+    ingest(repository, store, archive, options=Options(at="/a/b/c"))
+
+    check_equal(plain, read_back(repository, store)[0], b"/a/b/c")
 
 
 def test_members_are_added_to_what_is_there(repository, store, plain, tmp_path):

@@ -34,7 +34,13 @@ from cernvm.fs.publish.settings import with_settings
     show_default=True,
     help="What ARCHIVE is, where its name and first bytes do not say it.",
 )
-@click.option("--strip", default=0, metavar="N", help="Leave out N leading parts of each path.")
+@click.option(
+    "--strip",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Leave out N leading parts of each path.",
+)
 @click.option("--delete", is_flag=True, help="Remove what is at PATH and not in ARCHIVE.")
 @click.option("--nested", is_flag=True, help="Give PATH a catalog of its own.")
 @click.option(

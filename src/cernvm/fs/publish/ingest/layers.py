@@ -90,6 +90,11 @@ def _kind_of(archive: Path | BinaryIO) -> Format:
     if not isinstance(archive, Path):
         return Format.TAR
     if archive.is_dir():
+        if not (archive / "oci-layout").is_file():
+            raise InvalidInputError(
+                f"{archive} is a folder, and no image layout",
+                advice="publish it: cvm repo publish NAME FOLDER --at PATH",
+            )
         return Format.OCI
     if archive.suffix == ".whl":
         return Format.WHEEL

@@ -139,7 +139,7 @@ class TarReader:
             uid=parse_size(said[b"uid"]) if b"uid" in said else header.uid,
             gid=parse_size(said[b"gid"]) if b"gid" in said else header.gid,
             mtime_ns=parse_time(said[b"mtime"]) if b"mtime" in said else header.mtime_s * 10**9,
-            device=os.makedev(header.major, header.minor) if kind in (b"3", b"4") else 0,
+            device=_device(header) if kind in (b"3", b"4") else 0,
             xattrs={
                 key.removeprefix(_XATTR): value
                 for key, value in said.items()
@@ -209,6 +209,12 @@ class _Reader:
             raise wrong_member(self._name, "is cut off")
         self._left -= len(data)
         return data
+
+
+def _device(header: Header) -> int:
+    if not (0 <= header.major < 1 << 12 and 0 <= header.minor < 1 << 20):
+        raise wrong_member(header.name, "is no device that Linux knows")
+    return os.makedev(header.major, header.minor)
 
 
 def _padded(size: int) -> int:
