@@ -1,7 +1,7 @@
 """What HTTP caches on the way are told of a repository's files, whoever serves them.
 
 An object never changes, for its name is its digest; root documents change with every revision, and caches must ask
-for them again soon. Source: docs/formats/repository.md, "Served over HTTP".
+for them again soon. Source: docs/formats/repository.md.
 """
 
 from __future__ import annotations

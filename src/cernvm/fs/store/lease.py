@@ -34,6 +34,8 @@ _POLL_S = 0.5
 _LONGEST_LEASE_S = 24 * 3600.0
 _WHAT = "publisher"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+# Holds of this process that have ended, whose record could not be removed.
+_given_up: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,11 @@ class Lease:
     @contextmanager
     def held(self, wait_s: float) -> Iterator[None]:
         """Hold the store; `TransactionOpenError` where another one holds it for `wait_s` to come."""
-        self._acquire(wait_s)
+        try:
+            self._acquire(wait_s)
+        except UnavailableError:
+            _given_up.add(self._holder)  # it may have been written nevertheless
+            raise
         ended = threading.Event()
         renewer = threading.Thread(
             target=self._renew_until, args=(ended,), name="store lease", daemon=True
@@ -161,6 +167,7 @@ class Lease:
             if not self._is_lost and self._is_ours(self._seat.look()):
                 self._seat.leave()
         except UnavailableError as error:  # then it runs out by itself
+            _given_up.add(self._holder)
             log.warning("store.lease_left", extra=fields(error=str(error)))
 
     def _is_ours(self, seen: Seen | None) -> bool:
@@ -174,7 +181,8 @@ class Lease:
         if age_s is None:  # by the clocks of the two publishers, which have to agree then
             written_at = record.get("written_at")
             age_s = time.time() - written_at if isinstance(written_at, int | float) else 0.0
-        return age_s > min(bound_s, _LONGEST_LEASE_S) or _is_dead(record)
+        is_given_up = record.get("holder") in _given_up
+        return is_given_up or age_s > min(bound_s, _LONGEST_LEASE_S) or _is_dead(record)
 
     def _busy(self, seen: Seen | None) -> TransactionOpenError:
         record = {} if seen is None else _parse(seen.data)

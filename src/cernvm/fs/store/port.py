@@ -57,7 +57,10 @@ class ObjectStore(Protocol):
         """The size of a path and when it was written; None where there is nothing."""
 
     def delete(self, *paths: str) -> None:
-        """Remove paths; those that are not there do not matter. Cheapest with `DELETED_AT_ONCE`."""
+        """Remove paths; those that are not there do not matter. Cheapest with `DELETED_AT_ONCE`.
+
+        Errors: also `LeaseLostError`, as `replace`.
+        """
 
     def paths(self, prefix: str = "") -> Iterator[str]:
         """All visible paths that begin with `prefix`, in no order."""

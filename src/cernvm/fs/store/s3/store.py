@@ -103,7 +103,10 @@ class S3Store:
                     raise DeadlineError(
                         f"reading {path} of {self._where}", after_s=self.settings.timeout_s
                     )
-            return b"".join(blocks)
+            data = b"".join(blocks)
+            if len(data) != int(answer["ContentLength"]):
+                raise HostError(self._where, f"it sent a part of {path}")
+            return data
 
         return self._call(read, path)
 
@@ -266,6 +269,9 @@ class S3Store:
                 )
             except UnavailableError as exc:
                 error = exc
+            except (AttributeError, KeyError, TypeError, ValueError) as exc:
+                # a head that was cut off lacks what every answer has
+                error = HostError(self._where, f"its answer makes no sense ({type(exc).__name__})")
             is_final = attempt == self.settings.attempts or time.monotonic() >= until
             if is_final or not _may_be_better(error):
                 raise error
