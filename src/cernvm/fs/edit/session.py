@@ -69,7 +69,7 @@ def run_changing(
     Concurrency: this process must have one thread. A `KeyboardInterrupt` (SIGTERM) ends the command at once.
     """
     errand = _Errand(session, tuple(command), dict(environment), folder or Path.cwd())
-    with _left_to_the_command(signal.SIGINT, signal.SIGQUIT):
+    with _terminal_back(), _left_to_the_command(signal.SIGINT, signal.SIGQUIT):
         for is_apart in (True, False):
             status = _run(errand, is_apart=is_apart)
             if status is not None:
@@ -270,3 +270,23 @@ def _left_to_the_command(*numbers: signal.Signals) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _terminal_back() -> Iterator[None]:
+    """Take the terminal back at the end: a shell takes it, and in a namespace of its own cannot give it back."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    is_ours = os.tcgetpgrp(terminal) == os.getpgrp()
+    try:
+        yield
+    finally:
+        if is_ours:
+            before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            with suppress(OSError):
+                os.tcsetpgrp(terminal, os.getpgrp())
+            signal.signal(signal.SIGTTOU, before)
+        os.close(terminal)
