@@ -15,7 +15,7 @@ from cernvm.core.digest import Algorithm
 from cernvm.core.errors import DeniedError, ExistsError, InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.objects import ObjectKind, object_path
-from cernvm.fs.publish import limiting
+from cernvm.fs.publish import index, limiting
 from cernvm.fs.publish.grafting import graft_of
 from cernvm.fs.publish.grafts import Graft, format_graft
 from cernvm.fs.publish.hooks import hooks_folder
@@ -457,3 +457,17 @@ def test_a_branch_goes_on_beside_what_is_served(repository, store, tree):
     )
     with pytest.raises(ExistsError):
         beside("next-1")
+
+
+def test_files_of_some_names_are_stored_as_they_are(repository, store, tree, monkeypatch):
+    monkeypatch.setattr(index, "_SETTLED_NS", 0)  # have it remember new files, too
+    (tree / "picture.png").write_bytes(b"packed" * 1000)
+    chosen = with_(repository, plain_names="*.png *.g?", **CHUNKS)
+    publish_tree(chosen, store, tree)
+    found = entries(chosen, store)
+    assert found[b"/picture.png"].compression is Compression.NONE
+    assert found[b"/hello.txt"].compression is Compression.ZLIB
+    assert not publish_tree(chosen, store, tree).is_new
+
+    publish_tree(repository, store, tree)  # the choice is another one now, whatever the index knows
+    assert entries(repository, store)[b"/picture.png"].compression is Compression.ZLIB

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from cernvm.core.digest import Algorithm
+from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import Chunk
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.publish import index as indexes
@@ -12,8 +13,8 @@ from cernvm.fs.publish.content import Content
 from cernvm.fs.publish.index import KnownFile, open_index
 
 DIGEST = Algorithm.SHAKE128.digest(b"x")
-WHOLE = KnownFile(Content(5, DIGEST), {b"user.x": b"\0y"})
-CUT = KnownFile(Content(5, None, (Chunk(0, 2, DIGEST), Chunk(2, 3, DIGEST))))
+WHOLE = KnownFile(Content(5, DIGEST), Compression.NONE, {b"user.x": b"\0y"})
+CUT = KnownFile(Content(5, None, (Chunk(0, 2, DIGEST), Chunk(2, 3, DIGEST))), Compression.ZLIB)
 
 
 def status(inode=7, *, size=5, age_s=60, ctime_offset=0, device=(1 << 63) + 5):

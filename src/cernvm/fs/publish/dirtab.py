@@ -99,8 +99,12 @@ def _rule(text: bytes) -> _Rule:
     first, *names = text.split(b"/")
     if first or not names or not all(names):
         raise ValueError("a rule must be an absolute path")
-    expressions = [_expression(name, wild=b"[^/]", star=b"[^/]*") for name in names]
-    return _Rule(tuple(re.compile(one, re.DOTALL) for one in expressions))
+    return _Rule(tuple(re.compile(name_expression(name), re.DOTALL) for name in names))
+
+
+def name_expression(pattern: bytes) -> bytes:
+    """A regular expression of the names that a pattern of one stands for; `ValueError` for a stray backslash."""
+    return _expression(pattern, wild=b"[^/]", star=b"[^/]*")
 
 
 def _expression(text: bytes, *, wild: bytes, star: bytes) -> bytes:

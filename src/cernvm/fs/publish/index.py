@@ -23,6 +23,7 @@ from cernvm.core.digest import parse_digest
 from cernvm.core.errors import FormatError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
+from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.entry import NO_XATTRS, Chunk
 from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.xattrs import format_xattrs, parse_xattrs
@@ -31,7 +32,7 @@ from cernvm.fs.publish.content import Content
 log = logging.getLogger(__name__)
 
 _SETTLED_NS = 2 * 10**9  # the coarsest clock of a file system
-_VERSION = 2
+_VERSION = 3
 _DAY_S = 86_400
 _MET_AGAIN_DAYS = 30  # how old the note of when a file was met last may become
 _FORGOTTEN_DAYS = 120
@@ -39,21 +40,22 @@ _MOST_PACKS = 50_000
 _BATCH = 1_000
 _CREATE = """\
 CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, met_day INTEGER,
-    digest TEXT, chunks TEXT, xattrs BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID;
+    digest TEXT, chunks TEXT, xattrs BLOB, compression INTEGER, PRIMARY KEY (device, inode)) WITHOUT ROWID;
 CREATE TABLE packs (fingerprint BLOB PRIMARY KEY, digest TEXT, size INTEGER, objects INTEGER);
 CREATE TABLE recipe (text TEXT);
 """
 _SELECT = (
-    "SELECT size, mtime_ns, ctime_ns, met_day, digest, chunks, xattrs FROM files"
+    "SELECT size, mtime_ns, ctime_ns, met_day, digest, chunks, xattrs, compression FROM files"
     " WHERE device = ? AND inode = ?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What a file was stored as, and its extended attributes."""
+    """What a file was stored as, how, and its extended attributes."""
 
     content: Content
+    compression: Compression
     xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
 
 
@@ -77,11 +79,12 @@ class Index:
             digest = parse_digest(row[4]) if row[4] else None
             chunks = _chunks(row[5]) if row[5] else ()
             xattrs = NO_XATTRS if row[6] is None else parse_xattrs(row[6])
+            compression = Compression.from_flag(row[7])
         except (FormatError, ValueError, TypeError):
             return None
         if row[3] < self._today - _MET_AGAIN_DAYS:
             self._met.append((self._today, *key))
-        return KnownFile(Content(status.st_size, digest, chunks), xattrs)
+        return KnownFile(Content(status.st_size, digest, chunks), compression, xattrs)
 
     def remember_file(self, status: os.stat_result, known: KnownFile) -> None:
         """Note what a file was stored as, unless it changed too recently to be sure."""
@@ -100,6 +103,7 @@ class Index:
                 "" if content.digest is None else str(content.digest),
                 json.dumps(chunks) if chunks else None,
                 format_xattrs(known.xattrs) if known.xattrs else None,
+                int(known.compression),
             )
         )
         if len(self._files) >= _BATCH:
@@ -149,7 +153,7 @@ class Index:
         ]
         try:
             for statement, rows in (
-                ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._files),
+                ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._files),
                 ("UPDATE files SET met_day = ? WHERE device = ? AND inode = ?", self._met),
                 ("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)", packs),
             ):

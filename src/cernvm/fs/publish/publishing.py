@@ -87,7 +87,6 @@ def publish_tree(
             index=index,
             store=store,
             settings=repository.settings,
-            compression=writer.recipe.compression,
             progress=done,
             at=at,
             owner=chosen.owner,

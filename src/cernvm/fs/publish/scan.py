@@ -6,9 +6,10 @@ Content of files that the index does not know is given to the writer; it gets in
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cernvm.core.errors import InvalidInputError
@@ -19,8 +20,8 @@ from cernvm.fs.format.entry import (
     Entry,
 )
 from cernvm.fs.format.objects import ObjectKind, object_path
-from cernvm.fs.publish.content import Content, ContentWriter, Progress
-from cernvm.fs.publish.dirtab import DIRTAB_PATH, NO_RULES, Dirtab, parse_dirtab
+from cernvm.fs.publish.content import Content, ContentWriter, Progress, Recipe
+from cernvm.fs.publish.dirtab import DIRTAB_PATH, NO_RULES, Dirtab, name_expression, parse_dirtab
 from cernvm.fs.publish.dirtab import MAX_BYTES as DIRTAB_BYTES
 from cernvm.fs.publish.draft import Draft
 from cernvm.fs.publish.entries import NO_CONTENT, Owner, entry_of
@@ -47,13 +48,20 @@ class TreeScan:
     index: Index
     store: ObjectStore
     settings: Settings
-    compression: Compression
     progress: Progress
     at: bytes = b""
     owner: Owner | None = None
     dirtab: Dirtab = NO_RULES
     apart: Container[tuple[int, int]] = ()
     is_thorough: bool = False
+    _plain: re.Pattern[bytes] | None = field(init=False, default=None)
+    _plain_recipe: Recipe = field(init=False, default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        patterns = os.fsencode(self.settings.plain_names).split()
+        if patterns:
+            self._plain = re.compile(b"|".join(map(name_expression, patterns)), re.DOTALL)
+            self._plain_recipe = replace(self.writer.recipe, compression=Compression.NONE)
 
     def scan(self, tree: Path) -> None:
         """Compare and change; what is read may get into the draft as late as the writer's `finish`."""
@@ -111,7 +119,13 @@ class TreeScan:
         entry = self._entry(found, xattrs, NO_CONTENT)
         self.draft.put(Item(self.at + found.path, entry))
 
-    def _entry(self, found: Found, xattrs: Mapping[bytes, bytes], content: Content) -> Entry:
+    def _entry(
+        self,
+        found: Found,
+        xattrs: Mapping[bytes, bytes],
+        content: Content,
+        compression: Compression = Compression.ZLIB,
+    ) -> Entry:
         return entry_of(
             found,
             name=found.name or self.at.rpartition(b"/")[2],
@@ -119,7 +133,7 @@ class TreeScan:
             xattrs=xattrs,
             owner=self.owner,
             settings=self.settings,
-            compression=self.compression,
+            compression=compression,
         )
 
     def _xattrs(self, folder: Folder, found: Found) -> Mapping[bytes, bytes]:
@@ -135,8 +149,9 @@ class TreeScan:
                 f"{os.fsdecode(found.place)!r} is larger than {MOST_FILE_BYTES} bytes",
                 advice="set limits=false if all readers bear it",
             )
+        recipe = self._recipe_of(found)
         known = None if self.is_thorough else self.index.file(found.status)
-        if known is not None:
+        if known is not None and known.compression is recipe.compression:
             if old is not None and self._stands(old, found, known):
                 self._count(known.content, names)
                 return
@@ -147,18 +162,29 @@ class TreeScan:
         xattrs = self._xattrs(folder, found)
 
         def done(_status: os.stat_result | None, content: Content) -> None:
-            stored = KnownFile(content, xattrs)
+            stored = KnownFile(content, recipe.compression, xattrs)
             self._put_names(names, stored)
             self.index.remember_file(found.status, stored)
             self._count(content, names[1:])
 
-        self.writer.add(found, done)
+        self.writer.add(found, done, recipe=recipe)
+
+    def _recipe_of(self, found: Found) -> Recipe:
+        """How a file is stored: all in one way, but those whose names say that they are packed already."""
+        recipe = self.writer.recipe
+        if self._plain is None or not self._plain.fullmatch(found.name):
+            return recipe
+        return self._plain_recipe
 
     def _put_names(self, names: Sequence[Found], known: KnownFile) -> None:
         content = known.content
         xattrs = known.xattrs if self.settings.xattrs else NO_XATTRS
         items = [
-            Item(self.at + one.path, self._entry(one, xattrs, content), content.chunks)
+            Item(
+                self.at + one.path,
+                self._entry(one, xattrs, content, known.compression),
+                content.chunks,
+            )
             for one in names
         ]
         if len(items) == 1:
@@ -180,7 +206,7 @@ class TreeScan:
             and entry.gid == (status.st_gid if owner is None else owner.gid)
             and entry.hardlink_group == 0
             and entry.is_external == self.settings.external
-            and entry.compression is self.compression
+            and entry.compression is known.compression
             and old.chunks == known.content.chunks
             and entry.xattrs == (known.xattrs if self.settings.xattrs else NO_XATTRS)
         )
@@ -224,7 +250,9 @@ class TreeScan:
         content = Content(graft.size, None if graft.chunks else graft.digest, graft.chunks)
         entry = self._entry(found, NO_XATTRS, content)
         entry.size = graft.size
-        entry.compression = graft.compression or self.compression
+        entry.compression = (
+            self.writer.recipe.compression if graft.compression is None else graft.compression
+        )
         self.progress.add_file(NO_CONTENT)
         self.draft.put(Item(self.at + found.path, entry, graft.chunks))
 

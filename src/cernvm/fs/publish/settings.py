@@ -18,21 +18,23 @@ _WHOLE_BYTES = (1 << 32) - 1
 class Settings:
     """What a repository's publisher has chosen; every field has the default of the format's usual writer.
 
-    Shape: `deflate` names the library that makes zlib streams, and its level; `chunk_*_bytes` where large files are
-    cut, unless `chunking` is off; `most_entries` and `fewest_entries` of a catalog that is split by itself, unless
-    `catalogs` is off; with `limits` a catalog or a file that is larger than some readers bear is an error; a hook may
-    take `hook_deadline_s`; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage that
-    `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`; with `virtual_snapshots`
-    the hidden folder `/.cvmfs/snapshots` shows the revisions of all tags; `ttl_s`, `gc` and `volatile` are what the
-    revision says to its readers, None as the last one did.
-    `master_key` is where the master key is kept, if not beside the others: a path, `command:…` or `pkcs11:…`; with
-    `alternative_paths` root catalog and certificate also lie beside the manifest.
+    Shape: `deflate` names the library that makes zlib streams, and its level; files whose names match one of the
+    patterns `plain_names` are stored as they are; `chunk_*_bytes` where large files are cut, unless `chunking` is
+    off; `most_entries` and `fewest_entries` of a catalog that is split by itself, unless `catalogs` is off; with
+    `limits` a catalog or a file that is larger than some readers bear is an error; a hook may take
+    `hook_deadline_s`; automatic tags older than `auto_tag_days` go, unless that is 0; with `auto_gc` garbage that
+    `gc_keep_…` does not save is collected after a publication, once in `auto_gc_lapse_days`; with
+    `virtual_snapshots` the hidden folder `/.cvmfs/snapshots` shows the revisions of all tags; `ttl_s`, `gc` and
+    `volatile` are what the revision says to its readers, None as the last one did. `master_key` is where the master
+    key is kept, if not beside the others: a path, `command:…` or `pkcs11:…`; with `alternative_paths` root catalog
+    and certificate also lie beside the manifest.
     Units: as the names say. Errors: `InvalidInputError` for values that cannot be.
     """
 
     xattrs: bool = True
     mtime_ns: bool = True
     deflate: str = "auto"
+    plain_names: str = ""
     chunking: bool = True
     chunk_least_bytes: int = 4 << 20
     chunk_mean_bytes: int = 8 << 20
@@ -63,6 +65,8 @@ class Settings:
         if not 1 <= self.fewest_entries <= self.most_entries:
             raise InvalidInputError("fewest_entries must be between 1 and most_entries")
         find_deflater(self.deflate)
+        if "\\" in self.plain_names:
+            raise InvalidInputError("plain_names are patterns of * and ? with spaces between")
         ChunkSizes(self.chunk_least_bytes, self.chunk_mean_bytes, self.chunk_most_bytes)
 
     @property
