@@ -13,7 +13,7 @@ from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.rehearsing import ShownRehearsal
-from cernvm.cli.repo.shown import parse_owner, print_published
+from cernvm.cli.repo.shown import parse_owner, print_published, warn_of_whitelist
 from cernvm.fs.publish.ingest import Format, Ingestion, ingest
 from cernvm.fs.publish.publishing import Options
 from cernvm.fs.publish.repository import open_storage, read_repository
@@ -132,7 +132,7 @@ def ingest_(
         from cernvm.fs.gateway.joining import open_publication  # noqa: PLC0415  # most have none
 
         repository, store, sink = open_publication(repository, at)
-    with shown_progress() as progress:
+    with shown_progress(doing="ingesting") as progress:
         published = ingest(
             repository, store, source, how, options=options, sink=sink, progress=progress
         )
@@ -140,3 +140,8 @@ def ingest_(
         rehearsal.finish(published)
     else:
         print_published(published, as_json=as_json)
+        warn_of_whitelist(repository, store)
+        if published.is_new and repository.settings.auto_gc:
+            from cernvm.cli.repo.collecting import collect_if_due  # noqa: PLC0415  # few want it
+
+            collect_if_due(edge.home, repository)
