@@ -60,6 +60,7 @@ CVMFS_QUOTA_LIMIT=20
 CVMFS_CACHE_BASE={tmp_path}/var
 CVMFS_REPOSITORY_TAG=first
 CVMFS_MAX_TTL=3
+CVMFS_SECOND_KEYS=/a.pub:/b.pub
 CVMFS_UID_MAP={tmp_path}/uids
 CVMFS_XATTR_PROTECTED_XATTRS="user.logbuffer, pubkeys"
 CVMFS_XATTR_PRIVILEGED_GIDS=7,8
@@ -76,6 +77,7 @@ CVMFS_MOUNT_DIR={tmp_path}/mnt
     )  # fmt: skip
     assert (cache.folder, cache.quota_bytes) == (tmp_path / "var/cernvm", 20 * 1024 * 1024)
     assert (reader.pin.tag, reader.max_ttl_s) == ("first", 180)
+    assert reader.second_keys == (Path("/a.pub"), Path("/b.pub"))
     assert view.owners.uid_map == {"0": 1000, "*": 65534}
     assert view.magic.protected == ("logbuffer", "pubkeys")
     assert view.magic.privileged_gids == (7, 8)

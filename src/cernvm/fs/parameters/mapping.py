@@ -147,6 +147,9 @@ def _reader(parameters: Parameters, home: Home) -> ReaderSettings:
         blacklists=tuple(
             _file_of(text, place, home, "blacklist") for place, text in parameters.blacklists
         ),
+        second_keys=tuple(
+            Path(path) for path in parameters.text("CVMFS_SECOND_KEYS").split(":") if path
+        ),
     )
 
 
