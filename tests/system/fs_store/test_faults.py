@@ -146,7 +146,7 @@ def test_a_server_killed_in_the_middle_has_the_last_revision_afterwards(
         repository = made(server.location(tmp_path / "s3.toml", "killed", attempts=2, timeout_s=5))
         store = open_storage(repository)
         served, failed = 0, 0
-        for number in range(count(30)):
+        for number in range(count(20)):
             (tree / "number").write_text(str(number))
             (tree / f"more{number}").write_bytes(os.urandom(1000))
             # s3rver replaces files in place: what it was writing when it was killed is no fault of ours

@@ -249,3 +249,25 @@ def test_a_replaced_manifest_is_not_overwritten_by_who_did_not_see_it(opened):
             store.replace(MANIFEST_PATH, b"new")
 
     assert store.get(MANIFEST_PATH) == b"rude"
+
+
+COUNT = """\
+import sys
+from cernvm.fs.store.opening import open_store
+store = open_store(sys.argv[1])
+store.settle_s = 0.3
+for _ in range(int(sys.argv[2])):
+    with store.exclusive(wait_s=60):
+        store.replace(".cvmfspublished", str(int(store.get(".cvmfspublished")) + 1).encode())
+"""
+
+
+def test_two_publishers_never_overwrite_each_other(opened, count):
+    store, times = opened(), count(20)
+    store.replace(MANIFEST_PATH, b"0")
+    command = [sys.executable, "-c", COUNT, store.location, str(times)]
+    children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [child.communicate(timeout=100)[1] for child in children]
+
+    assert told == ["", ""]
+    assert store.get(MANIFEST_PATH) == str(2 * times).encode()

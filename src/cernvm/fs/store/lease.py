@@ -176,13 +176,15 @@ class Lease:
     def _is_over(self, seen: Seen) -> bool:
         record = _parse(seen.data)
         lease_s = record.get("lease_s")
-        bound_s = float(lease_s) if isinstance(lease_s, int | float) else LEASE_S
+        bound_s = LEASE_S
+        if isinstance(lease_s, int | float) and 0 < lease_s <= _LONGEST_LEASE_S:
+            bound_s = lease_s
         age_s = seen.age_s
         if age_s is None:  # by the clocks of the two publishers, which have to agree then
             written_at = record.get("written_at")
             age_s = time.time() - written_at if isinstance(written_at, int | float) else 0.0
         is_given_up = record.get("holder") in _given_up
-        return is_given_up or age_s > min(bound_s, _LONGEST_LEASE_S) or _is_dead(record)
+        return is_given_up or age_s > bound_s or _is_dead(record)
 
     def _busy(self, seen: Seen | None) -> TransactionOpenError:
         record = {} if seen is None else _parse(seen.data)
@@ -211,7 +213,7 @@ class Lease:
 def _parse(data: bytes) -> dict[str, object]:
     try:
         record = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
