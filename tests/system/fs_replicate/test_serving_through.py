@@ -14,6 +14,7 @@ from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.publish.serving import RepositoryServer
 from cernvm.fs.replicate.extras import open_extras
 from cernvm.fs.replicate.through.record import PassThrough, forget_pass_through, write_pass_through
+from system.fs.conftest import original  # noqa: F401
 from system.replicas import NAME
 from system.sick import Fault
 
@@ -99,3 +100,22 @@ def test_the_order_of_servers_is_told_by_round_trips(served, upstream):
 
 def test_the_server_tells_of_itself(served):
     assert json.loads(get(f"{served}/cvmfs/info/v1/repositories.json")[0])
+
+
+def test_the_originals_client_mounts_what_is_passed_through(
+    served,
+    upstream,
+    original,  # noqa: F811
+    tmp_path,
+):
+    point = tmp_path / "mounted"
+    point.mkdir()
+    original.mount(
+        point, url=f"{served}/cvmfs/{NAME}", key=upstream.key, cache=tmp_path / "cache", name=NAME
+    )
+    try:
+        for file in upstream.tree.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                assert (point / file.relative_to(upstream.tree)).read_bytes() == file.read_bytes()
+    finally:
+        original.unmount(point)
