@@ -51,8 +51,10 @@ def ignore(_status, _content):
     pass
 
 
-def test_processes_store_what_threads_store(tmp_path, many):
+@pytest.mark.parametrize("lanes", [2, 16])
+def test_processes_store_what_threads_store(tmp_path, many, lanes):
     memory, local = MemoryStore(), LocalStore(tmp_path / "store")
+    local.lanes = lanes  # as a store that is far away has: several threads in each process
 
     expected, _, no_processes = store_all(memory, many, workers=2)
     found, progress, processes = store_all(local, many, workers=2)
@@ -102,8 +104,10 @@ def test_a_large_file_is_spread_and_cut_at_its_marks(tmp_path):
     ("change", "error"),
     [(Path.unlink, NotFoundError), (lambda path: path.write_bytes(b"!"), ChangedError)],
 )
-def test_an_error_of_a_process_names_the_file(tmp_path, many, change, error):
+@pytest.mark.parametrize("lanes", [2, 16])
+def test_an_error_of_a_process_names_the_file(tmp_path, many, change, error, lanes):
     store = LocalStore(tmp_path / "store")
+    store.lanes = lanes
 
     with pytest.raises(error, match="0899"):
         store_and(store, many, lambda _writer: change(many / "0899"), last="0899")

@@ -12,8 +12,6 @@ from cernvm.fs.publish.publishing import Options, publish_tree
 
 from .conftest import check_equal, read_back
 
-FORMATS = ["v7", "ustar", "gnu", "posix"]
-
 
 @pytest.fixture
 def plain(tmp_path):
@@ -91,14 +89,14 @@ def check_as_unpacked(repository, store, archive, tmp_path, *options):
     assert objects_of(store) == before
 
 
-@pytest.mark.parametrize("version", FORMATS)
-def test_every_version_of_tar_is_read(repository, store, plain, tmp_path, version):
+@pytest.mark.parametrize("version", ["v7", "ustar"])
+def test_old_versions_of_tar_are_read(repository, store, plain, tmp_path, version):
     archive = pack(plain, tmp_path / "a.tar", f"--format={version}")
 
     check_as_unpacked(repository, store, archive, tmp_path)
 
 
-@pytest.mark.parametrize("version", FORMATS[2:])
+@pytest.mark.parametrize("version", ["gnu", "posix"])
 def test_what_later_versions_hold_is_published(repository, store, rich, tmp_path, version):
     os.setxattr(rich / "empty", "user.note", b"\x00binary\xff")
     options = ["--xattrs"] if version == "posix" else []
