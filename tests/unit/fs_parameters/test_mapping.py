@@ -152,7 +152,9 @@ def test_a_file_that_is_too_large_is_refused(etc):
 
 
 def test_the_table_says_taken_of_exactly_what_is_looked_at():
-    source = "".join(path.read_text() for path in Path(mapping.__file__).parent.glob("*.py"))
+    modules = Path(mapping.__file__).parent.glob("*.py")
+    # server.py reads what publishers are told, the table what clients are
+    source = "".join(path.read_text() for path in modules if path.name != "server.py")
     looked_at = set(re.findall(r'"(CVMFS_[A-Z_]+)"', source))
     known = known_parameters()
     assert looked_at <= set(known)
