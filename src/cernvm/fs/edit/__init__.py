@@ -3,5 +3,6 @@
 A transaction (`fs/publish/transaction.py`) says which revision is being changed. Flow: `opening` makes or resumes one →
 `session` runs a command in a namespace of its own, where `base` mounts that revision and `overlay` lays a writable
 folder over it (`hosting`, as root: for the whole machine) → `upper` reads what the command did → `comparing` says what
-of it is a change → `publishing` makes it the next revision.
+of it is a change → `publishing` makes it the next revision, through a gateway where the repository has one. `copying`
+copies a subtree without a transaction.
 """

@@ -8,6 +8,7 @@ its descendants itself.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import select
@@ -105,16 +106,10 @@ def _run(errand: _Errand, *, is_apart: bool) -> int | None:
         raise
     finally:
         os.close(ours)
-    if b'"error"' in said:
-        raise revived(_row(said))
+    row = json.loads(said) if said else {}
+    if "error" in row:
+        raise revived(row)
     return None if is_apart and not said and status == _NOT_APART else status
-
-
-def _row(said: bytes) -> dict[str, str]:
-    import json  # noqa: PLC0415
-
-    row: dict[str, str] = json.loads(said)
-    return row
 
 
 def _keep(errand: _Errand, report: Report, caller: int, *, is_apart: bool) -> int:
