@@ -20,7 +20,7 @@ from cernvm.core.errors import (
     SignatureError,
 )
 from cernvm.fs.cache import MemoryBreadcrumbs, MemoryCache
-from cernvm.fs.edit.base import STORE_HOST, StoreExchange
+from cernvm.fs.edit.underlay import STORE_HOST, StoreExchange
 from cernvm.fs.format.objects import ObjectKind, alternative_path
 from cernvm.fs.format.signature import create_certificate, create_private_key
 from cernvm.fs.format.whitelist import format_fingerprint

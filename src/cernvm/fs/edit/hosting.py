@@ -8,8 +8,8 @@ from pathlib import Path
 from cernvm.core import linux
 from cernvm.core.errors import NotFoundError, PrerequisiteError, UnavailableError
 from cernvm.core.home import ensure_folder
-from cernvm.fs.edit.base import mount_base
 from cernvm.fs.edit.overlay import Workplace, lay_over
+from cernvm.fs.edit.underlay import mount_base
 from cernvm.fs.fuse import mount_at, mounts
 from cernvm.fs.mount import MountSettings, Report, start_in_background, unmount
 from cernvm.fs.store.port import ObjectStore

@@ -18,11 +18,11 @@ from cernvm.core.lock import take_lock
 from cernvm.core.log import fields
 from cernvm.fs.cache import CacheSettings
 from cernvm.fs.client import ClientSettings
-from cernvm.fs.edit.base import STORE_HOST
 from cernvm.fs.edit.copying import copy_subtree
 from cernvm.fs.edit.hosting import hide_from_machine, show_to_machine
 from cernvm.fs.edit.overlay import Workplace, shows_true_owners
 from cernvm.fs.edit.session import Session, run_changing
+from cernvm.fs.edit.underlay import STORE_HOST
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.mount import MountSettings
 from cernvm.fs.publish.draft import open_draft

@@ -24,8 +24,8 @@ from typing import Never
 from cernvm.core import linux
 from cernvm.core.errors import CvmError, UnavailableError
 from cernvm.core.os_errors import from_os
-from cernvm.fs.edit.base import mount_base
 from cernvm.fs.edit.overlay import Workplace, lay_over
+from cernvm.fs.edit.underlay import mount_base
 from cernvm.fs.mount import MountSettings, Report
 from cernvm.fs.mount.background import revived
 from cernvm.fs.mount.companion import serve_beside
