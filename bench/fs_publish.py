@@ -5,7 +5,7 @@ Usage: python bench/fs_publish.py [--json FILE] [--runs N] [--only SCENARIO ...]
 Needs root, nginx, and for what stands beside borg, restic, zstd, and CVMFS_ORIGINAL naming a folder with the
 original's bin and lib. The tree is that of bench/tree.py; a far server is stood for by bench/relay.py. Every figure is
 the median of --runs runs, in seconds unless its name says otherwise, the start of every program included. On a shared
-machine compare columns, not days.
+machine compare columns, not days. Nothing is deleted before the end: file systems are slow for a while after it.
 """
 
 import argparse
@@ -108,12 +108,11 @@ class Bench:
                 self.note(stored, column, ours.stored_mb())
                 if option == "--packs":
                     self.note(stored, "cvm, packs apart", ours.stored_mb(is_packed=True))
-                ours.remove()
             if self.original:
                 theirs = self.new_original()
                 self.note(row, "original", theirs.publish(lambda top: copy(self.tree, top / "sw")))
                 self.note(stored, "original", stored_mb(theirs.storage))
-                theirs.remove()
+                theirs.close()
             self.note(row, "zlib 6, SHA-1, one thread", timed(self.deflate_all))
             self.others(row, stored)
         for (what, column), values in list(self.figures.items()):
@@ -138,7 +137,6 @@ class Bench:
             )
             self.note(row, column, timed_shell(store.format(place, self.tree)))
             self.note(stored, column, tree_mb(place))
-            shutil.rmtree(place)
 
     def ingest(self):
         """The tree as a tar, put below a path of an empty repository."""
@@ -148,15 +146,13 @@ class Bench:
         for _ in range(self.runs):
             ours = Ours(self, "--no-packs")
             self.note(row, "cvm", timed(ours.cvm, "repo", "ingest", NAME, tar, "--at", "/new"))
-            ours.remove()
             if self.original:
                 theirs = self.new_original()
                 self.note(row, "original", theirs.ingest(tar, "new"))
-                theirs.remove()
+                theirs.close()
             target = self.place()
             target.mkdir()
             self.note(row, "tar x", timed_shell(f"tar xf {tar} -C {target}"))
-            shutil.rmtree(target)
         tar.unlink()
 
     def again(self):
@@ -172,7 +168,6 @@ class Bench:
             self.note("nothing changed", "cvm", ours.publish(tree, "--at", "/sw"))
             touch_all(changed, turn)
             self.note("1 % of the files changed", "cvm", ours.publish(tree, "--at", "/sw"))
-        ours.remove()
         if self.original:
             theirs = self.new_original()
             theirs.publish(lambda top: copy(self.tree, top / "sw"))
@@ -183,7 +178,7 @@ class Bench:
                     "1 % of the files changed", "original",
                     theirs.publish(lambda top, t=turn: touch_all([top / "sw" / p for p in places], t)),
                 )  # fmt: skip
-            theirs.remove()
+            theirs.close()
         for column, make, store in (
             ("borg", "borg init -e repokey {0}", "borg create -C zlib,6 {0}::t{2} {1}"),
             ("restic", "restic init -q -r {0}", "restic backup -q -r {0} {1}"),
@@ -203,8 +198,6 @@ class Bench:
                     column,
                     timed_shell(store.format(place, tree, f"b{turn}")),
                 )
-            shutil.rmtree(place)
-        shutil.rmtree(tree)
 
     def many(self):
         """Small files, ever more of them: time and memory for one file."""
@@ -219,7 +212,6 @@ class Bench:
             self.note(f"{count} small files, memory MB", "cvm", memory_mb)
             took_s, _ = measured(ours.words("repo", "publish", NAME, tree), ours.environment)
             self.note(f"{count} small files, nothing changed", "cvm", took_s)
-            ours.remove()
             if self.original and count <= MANY[-1]:
                 theirs = self.new_original()
                 self.note(
@@ -227,8 +219,7 @@ class Bench:
                     "original",
                     theirs.publish(lambda top, t=tree: copy(t, top / "many")),
                 )
-                theirs.remove()
-            shutil.rmtree(tree)
+                theirs.close()
 
     def replicate(self):
         """A replica of the tree, new and up to date, near and far."""
@@ -251,7 +242,6 @@ class Bench:
                     "cvm",
                     timed(replica.replicate, url, ours.public_key),
                 )
-                replica.remove()
                 if self.original and where == "loopback":
                     self.pull_by_original(row, ours, url)
             if self.original and where != "loopback":
@@ -259,7 +249,6 @@ class Bench:
             few = objects[:: 1 if where == "loopback" else 10]
             scale = len(objects) / len(few)
             self.note(row, "one connection", scale * timed(fetch_each, url, ours.storage, few))
-        ours.remove()
 
     def pull_by_original(self, row, ours, url):
         theirs = OriginalServer(
@@ -274,7 +263,6 @@ class Bench:
         own = f"http://127.0.0.1:{self.port}/{target.name}"
         self.note(row, "original", theirs.pull(url, target, own_url=own))
         self.note(f"{row}, nothing new", "original", theirs.pull(url, target, own_url=own))
-        shutil.rmtree(target)
 
     def check(self):
         """The tree's repository, checked: its structure, then every byte."""
@@ -289,12 +277,11 @@ class Bench:
             self.note("check every byte", "cvm", timed(ours.cvm, "repo", "check", NAME, "--data"))
             if theirs:
                 self.note("check that all is there", "original", timed(theirs.check, data=True))
-        ours.remove()
 
     def collect(self):
         """Two revisions of the tree, of which the first one's tenth is garbage."""
         for _ in range(self.runs):
-            tree = self.work / "shrinking"
+            tree = self.place()
             copy(self.tree, tree)
             ours = Ours(self, "--no-packs")
             ours.publish(tree, "--at", "/sw")
@@ -303,15 +290,13 @@ class Bench:
             ours.cvm("repo", "tag", NAME, "--help")
             took_s = timed(ours.cvm, "repo", "gc", NAME, "--keep", "0", "--yes")
             self.note("collect a tenth", "cvm", took_s)
-            ours.remove()
             if self.original:
                 theirs = self.new_original()
                 theirs.publish(lambda top: copy(self.tree, top / "sw"))
                 theirs.publish(lambda top: shrink(top / "sw"))
                 theirs.drop_tags(theirs.generic_tags())
                 self.note("collect a tenth", "original", timed(theirs.collect, "-h", "0"))
-                theirs.remove()
-            shutil.rmtree(tree)
+                theirs.close()
 
     # What is measured
 
@@ -416,9 +401,6 @@ class Ours:
 
     def stored_mb(self, *, is_packed=False):
         return stored_mb(self.storage, is_packed=is_packed)
-
-    def remove(self):
-        shutil.rmtree(self.folder)
 
 
 def stored_mb(storage, *, is_packed=False):

@@ -37,10 +37,6 @@ class OriginalServer:
     def close(self):
         shutil.rmtree(self.spool, ignore_errors=True)
 
-    def remove(self):
-        self.close()
-        shutil.rmtree(self.work.parent)
-
     @property
     def spooler(self):
         return f"local,{self.storage}/data/txn,{self.storage}"
