@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from cernvm.fs.publish.publishing import Options, publish_changes, publish_tree
 from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.publish.settings import Settings, with_settings
 from cernvm.fs.publish.sink import BranchSink
+from cernvm.fs.publish.tags import adding, change_tags
 from cernvm.fs.survey.difference import ChangeKind
 from cernvm.fs.survey.reading import read_catalog, read_history, read_tags
 
@@ -471,3 +472,31 @@ def test_files_of_some_names_are_stored_as_they_are(repository, store, tree, mon
 
     publish_tree(repository, store, tree)  # the choice is another one now, whatever the index knows
     assert entries(repository, store)[b"/picture.png"].compression is Compression.ZLIB
+
+
+def test_attributes_that_were_left_out_come_where_they_are_wanted_again(
+    repository, store, tree, monkeypatch
+):
+    monkeypatch.setattr(index, "_SETTLED_NS", 0)  # have it remember new files, too
+    publish_tree(with_(repository, xattrs=False), store, tree)
+    assert not entries(repository, store)[b"/hello.txt"].xattrs
+
+    publish_tree(repository, store, tree)
+
+    assert entries(repository, store)[b"/hello.txt"].xattrs == {b"user.note": b"\x00binary\xff"}
+
+
+def test_no_revision_is_older_than_the_one_before(repository, store, tree):
+    clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1))
+    publish_tree(repository, store, tree, clock=clock)
+    set_back = FakeClock(clock.now() - timedelta(minutes=50))
+
+    (tree / "hello.txt").write_bytes(b"other")
+    publish_tree(repository, store, tree, clock=set_back)
+    _, manifest = read_back(repository, store)
+    change_tags(repository, store, adding(store, "v1"), clock=set_back)
+    _, tagged = read_back(repository, store)
+
+    # replicas refuse what seems to be older than what they have
+    assert (manifest.revision, manifest.published_at) == (2, clock.now())
+    assert tagged.published_at == clock.now()

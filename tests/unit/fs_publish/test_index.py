@@ -61,6 +61,20 @@ def test_what_changed_a_moment_ago_is_not_remembered(path):
         assert index.file(one) is None
 
 
+def test_what_changed_just_before_a_long_publication_is_not_remembered_at_its_end(
+    path, monkeypatch
+):
+    one = status(age_s=0.5)
+    with open_index(path) as index:
+        later = time.time_ns() + 60 * 10**9
+        monkeypatch.setattr(indexes.time, "time_ns", lambda: later)
+        index.remember_file(one, WHOLE)
+        assert index.file(one) is None
+        index.save()
+    with open_index(path) as index:
+        assert index.file(one) is None
+
+
 def test_what_is_not_saved_is_forgotten(path):
     one = status()
     with open_index(path) as index:

@@ -81,7 +81,9 @@ class Flow:
         recipe = recipe_of(self._repository)
         with (
             self._store.exclusive(self._options.wait_s),
-            open_index(self._repository.index, recipe=_name_of(recipe)) as index,
+            open_index(
+                self._repository.index, recipe=_name_of(recipe, self._repository.settings)
+            ) as index,
         ):
             if not self._options.within_transaction:
                 check_no_transaction(self._repository)
@@ -98,16 +100,12 @@ class Flow:
             index.save()
         published = self._published(served, finished, started)
         if published.is_new:
-            run_hooks(
-                self._repository,
-                Hook.AFTER,
-                event
-                | {
-                    "revision": published.revision,
-                    "root_hash": str(published.root_catalog),
-                    "tags": list(published.tags),
-                },
-            )
+            outcome = {
+                "revision": published.revision,
+                "root_hash": str(published.root_catalog),
+                "tags": list(published.tags),
+            }
+            run_hooks(self._repository, Hook.AFTER, event | outcome)
         return published
 
     def _serve(self, last: Manifest, finished: Finished | None) -> Served:
@@ -231,18 +229,10 @@ def _change(
         mark_catalogs(draft, writer, dirtab, [b""] if are_other else draft.came)
 
 
-def _outcome(published: Published) -> dict[str, object]:
-    """What hooks are told of a revision."""
-    return {
-        "revision": published.revision,
-        "root_hash": str(published.root_catalog),
-        "tags": list(published.tags),
-    }
-
-
-def _name_of(recipe: Recipe) -> str:
+def _name_of(recipe: Recipe, settings: Settings) -> str:
     """What files are remembered for: another one would make other entries of them, a deflater would not."""
     kinds = "external" * recipe.is_external + "whole" * recipe.has_whole
+    kinds += "" if settings.xattrs else "bare"
     return f"{recipe.algorithm.value} {recipe.compression.name} {recipe.sizes} {kinds}"
 
 

@@ -1,8 +1,9 @@
 """The publisher's memory: which files it has stored as what, so that an unchanged one is not read again.
 
 A file counts as unchanged while device, inode, size, mtime *and ctime* are the same: nobody can set a ctime back, and
-what changes extended attributes changes it. A file that changed in the last seconds before it was read is not
-remembered, as a later change could carry the same time. The memory is a plain speed-up: it may be deleted at any time.
+what changes extended attributes changes it. A file that changed in the last seconds before the memory was opened, or
+since, is not remembered, as a change after it was read could carry the same time. The memory is a plain speed-up: it
+may be deleted at any time.
 What was not met for months is forgotten, so that it grows with the trees that are published, not with their history.
 """
 
@@ -65,6 +66,7 @@ class Index:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._today = int(time.time()) // _DAY_S
+        self._settled_ns = time.time_ns() - _SETTLED_NS
         self._files: list[tuple[object, ...]] = []
         self._met: list[tuple[int, int, int]] = []
         self._packs: dict[bytes, Pack] = {}
@@ -88,7 +90,7 @@ class Index:
 
     def remember_file(self, status: os.stat_result, known: KnownFile) -> None:
         """Note what a file was stored as, unless it changed too recently to be sure."""
-        if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < _SETTLED_NS:
+        if max(status.st_ctime_ns, status.st_mtime_ns) > self._settled_ns:
             return
         content = known.content
         chunks = [(chunk.offset, chunk.size, str(chunk.digest)) for chunk in content.chunks]

@@ -92,7 +92,11 @@ def write_revision(
     """Make a revision the served one: certificate, history, reflog, whitelist, and, last, the manifest.
 
     Shape: `branches` come to those that there are; returns the manifest as signed, and the bytes that were stored.
+    Where the clock was set back the manifest has the time of the one before, since replicas refuse an earlier one.
     """
+    if manifest.published_at and previous and previous.published_at:
+        latest = max(manifest.published_at, previous.published_at)
+        manifest = replace(manifest, published_at=latest)
     certificate = write_object(
         repository, store, read_key(repository.keys.certificate), ObjectKind.CERTIFICATE
     )
