@@ -138,6 +138,22 @@ def test_rolling_back_may_forget_the_names_of_what_came_later(run, answer):
     assert names == {"v2", "back", "trunk", "trunk-previous"}
 
 
+def test_only_later_names_of_the_trunk_are_forgotten_whatever_the_revision_is_called(
+    run, answer, repository, store, tmp_path
+):
+    (tmp_path / "beside").mkdir()
+    run("publish", NAME, tmp_path / "beside", "--at", "/beside", "--branch", "next", "--tag", "b1")
+    target = {row["name"]: row for row in answer("tags", NAME)}["v5"]["root_hash"]
+    run("tag", NAME, "add", "early", "--to", "v2")
+    run("tag", NAME, "add", "late")
+    run("tag", NAME, "remove", "v5")
+
+    run("rollback", NAME, "--to", target, "--drop-tags", "--tag", "back")
+
+    names = {row["name"] for row in answer("tags", NAME)}
+    assert names == {"v2", "early", "b1", "back", "trunk", "trunk-previous"}
+
+
 def test_a_dry_rollback_changes_nothing(run, answer):
     before = answer("info", NAME)
 

@@ -19,6 +19,7 @@ from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.tags import change_tags, dropping_later
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.reading import read_tags
+from cernvm.fs.survey.references import read_properties
 from cernvm.fs.survey.wholeness import check_whole
 
 
@@ -26,7 +27,7 @@ from cernvm.fs.survey.wholeness import check_whole
 class Rollback:
     """What to go back to: the tree of a revision, or what stands at and below `at` in it.
 
-    `drops_tags` forgets the names of all revisions after it, as the original does.
+    `drops_tags` forgets the trunk's names of all revisions after it, as the original does.
     """
 
     target: Tag
@@ -65,7 +66,9 @@ def roll_back(
         repository, store, change, options=options, progress=progress, clock=clock
     )
     if rollback.drops_tags:
-        later = dropping_later(target.revision, but=published.tags)
+        # a revision that is named by its digest has no number but this
+        revision = read_properties(store, target.root_catalog).revision
+        later = dropping_later(revision, but=published.tags)
         change_tags(repository, store, later, wait_s=rollback.wait_s, clock=clock)
     return published
 

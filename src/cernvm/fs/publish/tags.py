@@ -92,11 +92,11 @@ def removing(names: Sequence[str]) -> TagChange:
 
 
 def dropping_later(revision: int, *, but: Sequence[str] = ()) -> TagChange:
-    """The change that forgets the names of revisions after one, but for some, and those that a publisher keeps."""
+    """The change that forgets the trunk's names of revisions after one, but for some, and those a publisher keeps."""
     kept = {*_KEPT, *but}
 
     def change(tags: tuple[Tag, ...], _manifest: Manifest, _now: datetime) -> Sequence[Tag]:
-        return [tag for tag in tags if tag.revision <= revision or tag.name in kept]
+        return [t for t in tags if t.revision <= revision or t.branch or t.name in kept]
 
     return change
 
