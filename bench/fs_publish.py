@@ -279,22 +279,24 @@ class Bench:
                 self.note("check that all is there", "original", timed(theirs.check, data=True))
 
     def collect(self):
-        """Two revisions of the tree, of which the first one's tenth is garbage."""
+        """Three revisions of the tree; what only the first one has, a tenth of it, is garbage."""
         for _ in range(self.runs):
             tree = self.place()
             copy(self.tree, tree)
             ours = Ours(self, "--no-packs")
-            ours.publish(tree, "--at", "/sw")
-            shrink(tree)
-            ours.publish(tree, "--at", "/sw", "--tag", "second")
-            ours.cvm("repo", "tag", NAME, "--help")
-            took_s = timed(ours.cvm, "repo", "gc", NAME, "--keep", "0", "--yes")
+            ours.publish(tree, "--at", "/sw", "--tag", "first")
+            for turn in range(2):
+                shrink(tree, turn)
+                ours.publish(tree, "--at", "/sw", "--tag", f"then-{turn}")
+            ours.cvm("repo", "tag", NAME, "remove", "first")
+            took_s = timed(ours.cvm, "repo", "gc", NAME, "--keep", "0", "--keep-days", "0")
             self.note("collect a tenth", "cvm", took_s)
             if self.original:
                 theirs = self.new_original()
                 theirs.publish(lambda top: copy(self.tree, top / "sw"))
-                theirs.publish(lambda top: shrink(top / "sw"))
                 theirs.drop_tags(theirs.generic_tags())
+                for turn in range(2):
+                    theirs.publish(lambda top, t=turn: shrink(top / "sw", t))
                 self.note("collect a tenth", "original", timed(theirs.collect, "-h", "0"))
                 theirs.close()
 
@@ -430,9 +432,9 @@ def touch_all(paths, turn):
             file.write(b"# %d %d\n" % (turn, time.time_ns()))
 
 
-def shrink(tree):
-    """Without every tenth file."""
-    for path in sorted(p for p in tree.rglob("*") if p.is_file() and not p.is_symlink())[::10]:
+def shrink(tree, turn):
+    """Without every tenth file, others each turn."""
+    for path in sorted(p for p in tree.rglob("*") if p.is_file() and not p.is_symlink())[turn::10]:
         path.unlink()
 
 
