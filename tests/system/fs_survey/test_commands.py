@@ -9,6 +9,7 @@ import pytest
 from cernvm.cli.main import main
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.revision import read_manifest
+from cernvm.fs.replicate.state import STATUS_PATH, read_document
 from cernvm.fs.survey.opened import Revision
 from cernvm.fs.survey.reading import read_tags
 
@@ -158,6 +159,7 @@ def test_a_dry_rollback_changes_nothing(run, answer):
     before = answer("info", NAME)
 
     assert "modified" in run("rollback", NAME, "--to", "v2", "--dry-run")
+    assert answer("rollback", NAME, "--to", "v2", "--dry-run")["totals"]["modified"]
 
     assert answer("info", NAME) == before
 
@@ -208,6 +210,36 @@ def test_garbage_is_collected_after_a_publication_where_that_is_wanted(run, answ
 
     assert collected["revisions"] == 4, "head, the one before, and two with names"
     assert lapse["revisions"] == 5, "a day has not passed"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rollback", NAME, "--to", "v2"),
+        ("copy", NAME, "/sub", "/other"),
+        ("tag", NAME, "add", "good"),
+        ("tag", NAME, "move", "v5"),
+        ("tag", NAME, "remove", "v5"),
+    ],
+    ids=lambda words: " ".join(words[:-1]),
+)
+def test_garbage_is_collected_after_whatever_made_it(run, home, store, words):
+    record = home.repositories / f"{NAME}.toml"
+    record.write_text(record.read_text() + "auto_gc = true\n")
+
+    run(*words)
+
+    assert read_document(store, STATUS_PATH)["last_gc"]
+
+
+def test_a_collection_that_cannot_be_does_not_undo_what_was_published(run, home, capsys):
+    record = home.repositories / f"{NAME}.toml"
+    record.write_text(record.read_text() + "auto_gc = true\nauto_gc_lapse_days = 0\ngc = false\n")
+
+    run("tag", NAME, "add", "good")
+    run("copy", NAME, "/sub", "/other")
+
+    assert json.loads(run("info", NAME, "--json"))["revision"] == 9
 
 
 def test_a_replica_is_collected_without_a_new_signature(run, repository, tmp_path):

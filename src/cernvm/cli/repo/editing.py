@@ -12,12 +12,9 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
-from cernvm.cli.repo.shown import (
-    parse_owner,
-    print_published,
-    warn_of_whitelist,
-)
+from cernvm.cli.repo.shown import parse_owner
 from cernvm.cli.trailing import TrailingCommand, trailing
 from cernvm.core.errors import CvmError, InvalidInputError
 from cernvm.core.units import format_bytes
@@ -200,8 +197,7 @@ def copy(
             options=options,
             progress=progress,
         )
-    print_published(published, as_json=as_json)
-    warn_of_whitelist(bench.repository, bench.store)
+    tell_published(edge.home, bench.repository, published, as_json=as_json)
 
 
 def publish_open(edge: Edge, name: str, options: Options, *, as_json: bool) -> None:
@@ -209,8 +205,7 @@ def publish_open(edge: Edge, name: str, options: Options, *, as_json: bool) -> N
     bench = _bench(edge, name)
     with shown_progress() as progress:
         published = publish_edits(bench, options=options, progress=progress)
-    print_published(published, as_json=as_json)
-    warn_of_whitelist(bench.repository, bench.store)
+    tell_published(edge.home, bench.repository, published, as_json=as_json)
 
 
 def _bench(edge: Edge, name: str) -> Bench:
@@ -264,8 +259,7 @@ def _decide(
     if choice == "publish":
         with shown_progress() as progress:
             published = publish_edits(bench, options=options, progress=progress)
-        print_published(published, as_json=False)
-        warn_of_whitelist(bench.repository, bench.store)
+        tell_published(bench.home, bench.repository, published, as_json=False)
     elif choice == "discard":
         abort_transaction(bench)
         click.echo("the changes are dropped", err=True)

@@ -11,9 +11,10 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.rehearsing import ShownRehearsal
-from cernvm.cli.repo.shown import parse_owner, print_published, warn_of_whitelist
+from cernvm.cli.repo.shown import parse_owner
 from cernvm.fs.publish.ingest import Format, Ingestion, ingest
 from cernvm.fs.publish.publishing import Options
 from cernvm.fs.publish.repository import open_storage, read_repository
@@ -139,9 +140,4 @@ def ingest_(
     if dry_run:
         rehearsal.finish(published)
     else:
-        print_published(published, as_json=as_json)
-        warn_of_whitelist(repository, store)
-        if published.is_new and repository.settings.auto_gc:
-            from cernvm.cli.repo.collecting import collect_if_due  # noqa: PLC0415  # few want it
-
-            collect_if_due(edge.home, repository)
+        tell_published(edge.home, repository, published, as_json=as_json)

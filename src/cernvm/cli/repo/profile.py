@@ -10,6 +10,7 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
+from cernvm.cli.repo.following import follow_up
 from cernvm.core.errors import InvalidInputError, NotFoundError
 from cernvm.core.units import format_bytes
 from cernvm.fs.format.objects import ObjectKind
@@ -95,6 +96,7 @@ def record(
         lambda known: [*(one for one in known if one.label != label), made],
     )
     _print_recorded(published, label, as_json=as_json)
+    follow_up(edge.home, repository)
 
 
 @profile.command("list", epilog="Example: cvm repo profile list sft.cernvm.test --json")
@@ -147,6 +149,7 @@ def remove(edge: Edge, *, name: str, label: str) -> None:
 
     published = publish_profiles(repository, open_storage(repository), without)
     click.echo(f"removed {label}; {name} is at revision {published.revision}")
+    follow_up(edge.home, repository)
 
 
 _KINDS = {ObjectKind.PLAIN: "file", ObjectKind.PARTIAL: "chunk", ObjectKind.CATALOG: "catalog"}

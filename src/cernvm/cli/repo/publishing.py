@@ -10,13 +10,10 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.rehearsing import ShownRehearsal
-from cernvm.cli.repo.shown import (
-    parse_owner,
-    print_published,
-    warn_of_whitelist,
-)
+from cernvm.cli.repo.shown import parse_owner
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.repository import (
@@ -123,9 +120,4 @@ def publish(
     if dry_run:
         rehearsal.finish(published)
     else:
-        print_published(published, as_json=as_json)
-        warn_of_whitelist(repository, store)
-        if published.is_new and repository.settings.auto_gc:
-            from cernvm.cli.repo.collecting import collect_if_due  # noqa: PLC0415  # few want it
-
-            collect_if_due(edge.home, repository)
+        tell_published(edge.home, repository, published, as_json=as_json)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from cernvm.cli.main import Edge
-from cernvm.cli.output import json_option
-from cernvm.cli.repo.diffing import shown_totals
+from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.diffing import shown_totals, totals_row
+from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.places import find_root, open_place, parse_paths
 from cernvm.cli.repo.progress import shown_progress
-from cernvm.cli.repo.shown import print_published
 from cernvm.core.errors import DeniedError
 from cernvm.fs.format.history import TRUNK_PREVIOUS
 from cernvm.fs.publish.rolling_back import Rollback, roll_back
@@ -65,9 +65,12 @@ def rollback(
         totals = Totals()
         for change in diff(place.manifest.root_catalog, target.root_catalog, place.store, under):
             totals.add(change)
-        click.echo(shown_totals(totals))
+        if as_json:
+            print_json({"totals": totals_row(totals)})
+        else:
+            click.echo(shown_totals(totals))
         return
     wanted = Rollback(target, under, drop_tags, tag, message, wait)
     with shown_progress() as progress:
         published = roll_back(place.repository, place.store, wanted, progress=progress)
-    print_published(published, as_json=as_json)
+    tell_published(edge.home, place.repository, published, as_json=as_json)

@@ -6,12 +6,12 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
+from cernvm.cli.repo.following import follow_up
 from cernvm.cli.repo.places import Place, find_root, open_place
 from cernvm.cli.repo.shown import print_fields
 from cernvm.core.errors import DeniedError
 from cernvm.fs.format.history import Tag, is_automatic
-from cernvm.fs.publish.repository import Repository
-from cernvm.fs.publish.tags import adding, change_tags, find_tag, moving, removing
+from cernvm.fs.publish.tags import TagChange, adding, change_tags, find_tag, moving, removing
 from cernvm.fs.survey.reading import read_tags
 
 _WAIT = click.option(
@@ -72,7 +72,7 @@ def add(
     """Name a revision."""
     root = find_root(place, to).root_catalog if to else None
     change = adding(place.store, tag_name, root=root, description=message or "")
-    tags = change_tags(_repository(place), place.store, change, wait_s=wait)
+    tags = _changed(place, change, wait_s=wait)
     print_fields(_row(find_tag(tags, tag_name)), as_json=as_json)
 
 
@@ -89,7 +89,7 @@ def move(
     """Have a tag name another revision."""
     root = find_root(place, to).root_catalog if to else None
     change = moving(place.store, tag_name, root=root, description=message)
-    tags = change_tags(_repository(place), place.store, change, wait_s=wait)
+    tags = _changed(place, change, wait_s=wait)
     print_fields(_row(find_tag(tags, tag_name)), as_json=as_json)
 
 
@@ -105,7 +105,7 @@ def remove(place: Place, *, tag_names: tuple[str, ...], automatic: bool, wait: f
     names = list(tag_names)
     if automatic:
         names += [t.name for t in read_tags(place.manifest, place.store) if is_automatic(t)]
-    change_tags(_repository(place), place.store, removing(names), wait_s=wait)
+    _changed(place, removing(names), wait_s=wait)
     click.echo(f"removed {len(names)} tags")
 
 
@@ -143,7 +143,12 @@ def _row(one: Tag) -> dict[str, object]:
     }
 
 
-def _repository(place: Place) -> Repository:
+def _changed(place: Place, change: TagChange, *, wait_s: float) -> tuple[Tag, ...]:
+    """The tags as they are served from now on."""
     if place.repository is None:
         raise DeniedError(f"{place.name} is not published from here", advice="tag it where it is")
-    return place.repository
+    tags = change_tags(place.repository, place.store, change, wait_s=wait_s)
+    edge = click.get_current_context().find_object(Edge)
+    assert edge is not None
+    follow_up(edge.home, place.repository)
+    return tags

@@ -9,6 +9,7 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.following import follow_up
 from cernvm.cli.repo.shown import parse_owner, published_row
 from cernvm.core.errors import CvmError, InvalidInputError
 from cernvm.core.units import format_bytes
@@ -67,6 +68,8 @@ def watch(
         elif one.is_new:
             stored = f"{one.stored_objects} new objects, {format_bytes(one.stored_bytes)}"
             click.echo(f"revision {one.revision}: {one.files} files, {stored}")
+        if isinstance(one, Published):
+            follow_up(edge.home, repository, has_changed=one.is_new)
 
     watch_tree(
         repository,
