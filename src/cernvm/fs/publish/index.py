@@ -206,6 +206,8 @@ def _connect(path: Path | None, recipe: str) -> sqlite3.Connection:
 
 def _prepare(database: sqlite3.Connection, recipe: str) -> sqlite3.Connection:
     try:
+        # its only user; a lock for each look would cost more than the look
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
             database.executescript(f"BEGIN; {_CREATE} PRAGMA user_version = {_VERSION}; COMMIT;")

@@ -1,9 +1,10 @@
 """The object store in a folder, as any web server exports it.
 
-A file is written below `data/txn`, then renamed, so that a reader or a crash never sees a part of it. Objects are not
-synced one by one: `replace` makes the kernel write the whole file system back (syncfs reports a full or broken disk;
-0.2 ms where nothing is to be written), and only then may a root document name them. A file tells by its time of change
-when that was done last, and in which boot of the machine; in another boot, younger objects that have lost their
+An object is written to a file that has no name, which is then linked to its place; where that cannot be, and for root
+documents, a file below `data/txn` is written, then renamed. So a reader or a crash never sees a part of it. Objects
+are not synced one by one: `replace` makes the kernel write the whole file system back (syncfs reports a full or broken
+disk; 0.2 ms where nothing is to be written), and only then may a root document name them. A file tells by its time of
+change when that was done last, and in which boot of the machine; in another boot, younger objects that have lost their
 content are deleted before anything is published. A file below `data/txn` is locked while it is being written.
 """
 
@@ -44,6 +45,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _POLL_S = 0.1
 _FRESH_S = 60.0  # a file of the workshop may not be locked yet
 _CLOCK_STEP_S = 3600.0  # how far back the clock may have been set between a marker and an object
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -58,6 +60,7 @@ class LocalStore:
         self._name = secrets.token_hex(4)
         self._numbers = count()
         self._ready: set[str] = set()
+        self._can_link = True  # as far as is known
         # open while the store is held: syncfs tells errors since then
         self._root: int | None = None
 
@@ -74,14 +77,15 @@ class LocalStore:
 
     def get(self, path: str) -> bytes:
         try:
-            return (self.folder / check_path(path)).read_bytes()
+            return _read_file(f"{self.location}/{check_path(path)}")
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError("object", path) from None
         except OSError as exc:
             raise translate(exc, self.folder / path) from exc
 
     def has(self, path: str) -> bool:
-        return (self.folder / check_path(path)).is_file()
+        # asked for every object: a `Path` costs more than the answer
+        return os.path.isfile(f"{self.location}/{check_path(path)}")  # noqa: PTH113
 
     def status(self, path: str) -> ObjectStatus | None:
         try:
@@ -193,17 +197,31 @@ class LocalStore:
         return digest.algorithm.digest((self.folder / path).read_bytes()) != digest
 
     def _write(self, path: str, data: bytes, *, durable: bool) -> None:
-        final = self.folder / path
-        number = f"{self._name}-{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
-        temporary = self.folder / TEMPORARY / number
         try:
             self._ensure_workshop()
             self._ensure(path.rpartition("/")[0])
-            _write_file(temporary, final, data, durable=durable)
+            if not durable and self._can_link and self._link(f"{self.location}/{path}", data):
+                return
+            number = f"{self._name}-{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
+            final = self.folder / path
+            _write_file(self.folder / TEMPORARY / number, final, data, durable=durable)
             if durable:
                 sync_folder(final.parent)
         except OSError as exc:
-            raise translate(exc, final) from exc
+            raise translate(exc, self.folder / path) from exc
+
+    def _link(self, final: str, data: bytes) -> bool:
+        """Whether an object got its place by a link: not where there is one, nor in file systems without such files."""
+        try:
+            _link_file(final, data)
+        except FileExistsError:
+            return False
+        except OSError as exc:
+            if exc.errno in _FULL:
+                raise
+            self._can_link = False
+            return False
+        return True
 
     def _ensure_workshop(self) -> None:
         if TEMPORARY in self._ready:
@@ -257,6 +275,29 @@ def _status(found: os.stat_result) -> ObjectStatus:
     return ObjectStatus(found.st_size, datetime.fromtimestamp(found.st_mtime_ns / 1e9, UTC))
 
 
+def _read_file(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+            data += more  # one call gives 2 GB at most
+    finally:
+        os.close(descriptor)
+    return data
+
+
+def _link_file(final: str, data: bytes) -> None:
+    folder = final.rpartition("/")[0]
+    descriptor = os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666)
+    try:
+        _write_all(descriptor, data)
+        # with a folder that does not matter, os.link follows the way to the file, as without one it would not
+        os.link(f"/proc/self/fd/{descriptor}", final, src_dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write_file(temporary: Path, final: Path, data: bytes, *, durable: bool) -> None:
     try:
         with temporary.open("wb", buffering=0) as file:
@@ -280,7 +321,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def translate(error: OSError, path: Path) -> CvmError:
     """What an error of the operating system on a place of the store means."""
     reason = f"{path}: {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in _FULL:
         return SpaceError(reason, advice="free some space where the repository is stored")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DeniedError(reason, advice="publish as the owner of the repository's storage")
