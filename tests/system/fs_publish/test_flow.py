@@ -80,8 +80,26 @@ def test_a_tag_for_what_stands_makes_no_revision(repository, store, tree):
     assert (manifest.revision, manifest.root_catalog) == (1, first.root_catalog)
     tag = {tag.name: tag for tag in read_tags(manifest, store)}["v1"]
     assert (tag.root_catalog, tag.revision, tag.description) == (first.root_catalog, 1, "good")
+
+
+def test_the_same_publication_with_its_tag_may_be_repeated(repository, store, tree):
+    first = publish_tree(repository, store, tree, options=Options(tag="v1"))
+    manifest = read_back(repository, store)[1]
+
+    again = publish_tree(repository, store, tree, options=Options(tag="v1"))
+
+    assert (again.is_new, again.revision, again.tags) == (False, first.revision, ("v1",))
+    assert read_back(repository, store)[1] == manifest
+
+
+def test_the_tag_of_what_stands_names_no_other_revision(repository, store, tree):
+    first = publish_tree(repository, store, tree, options=Options(tag="v1"))
+    (tree / "more").write_bytes(b"more")
+
     with pytest.raises(ExistsError):
         publish_tree(repository, store, tree, options=Options(tag="v1"))
+
+    assert read_back(repository, store)[1].root_catalog == first.root_catalog
 
 
 def test_any_change_goes_through_the_same_flow(repository, store, tree):

@@ -265,7 +265,11 @@ def _decide(
         click.echo("the changes are dropped", err=True)
     else:
         click.echo("the changes are kept, and nobody else can publish meanwhile", err=True)
-        click.echo(f"  → cvm repo edit {name} --resume, publish {name} or abort {name}", err=True)
+        click.echo(
+            f"  → go on: cvm repo edit {name} --resume; or end it: cvm repo publish {name},"
+            f" cvm repo abort {name}",
+            err=True,
+        )
 
 
 def _ask(*, has_failed: bool) -> str:

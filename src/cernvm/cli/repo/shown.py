@@ -129,7 +129,10 @@ def print_published(published: Published, *, as_json: bool) -> None:
         print_json(published_row(published))
         return
     if not published.is_new:
-        click.echo(f"nothing to publish: revision {published.revision} of {published.name} stands")
+        named = f", tagged {', '.join(published.tags)}" if published.tags else ""
+        click.echo(
+            f"nothing to publish: revision {published.revision} of {published.name} stands{named}"
+        )
         return
     click.echo(f"revision   {published.revision} of {published.name}")
     click.echo(f"root hash  {published.root_catalog}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from cernvm.core.digest import Digest
 from cernvm.core.errors import ExistsError
 from cernvm.fs.format.history import (
     Branch,
@@ -37,12 +38,18 @@ class RevisionSink(Protocol):
     """Takes root catalogs; used by one publication, which holds the store, in this order."""
 
     def begin(self, tag: str) -> Manifest:
-        """The revision that is to be changed; `ExistsError`, `InvalidInputError` for a `tag` that it may not get."""
+        """The revision that is to be changed; `ExistsError`, `InvalidInputError` for a `tag` that it may not get.
+
+        Shape: a tag that names this revision passes, so that the same publication may be repeated.
+        """
 
     def finish(
         self, root: Written, *, base: Manifest, tag: str, description: str, now: datetime
     ) -> Served:
-        """Make `root`, which was made of `base`, the served revision; where it is that one's, set the tag only."""
+        """Make `root`, which was made of `base`, the served revision; where it is that one's, set the tag only.
+
+        Errors: `ExistsError` for the tag of `base` where `root` is another.
+        """
 
 
 class StoreSink:
@@ -56,13 +63,17 @@ class StoreSink:
     def begin(self, tag: str) -> Manifest:
         manifest = read_manifest(self._repository, self._store)
         self._tags = read_tags(manifest, self._store)
-        check_new_tag(tag, self._tags)
+        if not names(tag, manifest.root_catalog, self._tags):
+            check_new_tag(tag, self._tags)
         return manifest
 
     def finish(
         self, root: Written, *, base: Manifest, tag: str, description: str, now: datetime
     ) -> Served:
         new = Tag(tag, root.digest, base.revision, now, description, root.size_bytes)
+        if names(tag, root.digest, self._tags):
+            return Served(base, (tag,), 0)
+        check_new_tag(tag, self._tags)
         if root.digest == base.root_catalog:
             return self._serve(base, (*self._tags, new), (tag,), base, now)
         manifest = replace(
@@ -146,6 +157,11 @@ class BranchSink:
         return Served(
             replace(signed, root_catalog=root.digest, revision=revision), (name,), stored_bytes
         )
+
+
+def names(tag: str, root_catalog: Digest, tags: Iterable[Tag]) -> bool:
+    """Whether a revision has this tag already."""
+    return any(known.name == tag and known.root_catalog == root_catalog for known in tags)
 
 
 def check_new_tag(name: str, tags: Iterable[Tag]) -> None:

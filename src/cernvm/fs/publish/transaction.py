@@ -62,7 +62,7 @@ def read_transaction(repository: Repository) -> Transaction:
         raise NotFoundError(
             "open transaction of",
             repository.name,
-            advice=f"open one: cvm repo transaction {repository.name}",
+            advice=f"name a folder to publish, or open one: cvm repo transaction {repository.name}",
         )
     return found
 
