@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,6 +11,7 @@ from cernvm.fs.edit.opening import abort, begin
 from cernvm.fs.edit.publishing import publish_edits
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.transaction import open_transaction
+from cernvm.fs.store.local import LocalStore
 
 from .conftest import contents
 
@@ -82,20 +84,77 @@ def test_what_both_did_alike_is_no_conflict(bench, published, elsewhere, tree):
 def test_a_publication_that_died_before_it_closed_the_transaction_is_repeated(
     bench, published, tmp_path
 ):
-    begin(bench)
+    begin(bench, template=(b"/v1", b"/v3"))
     (bench.place.upper / "new").write_text("new")
+    (bench.place.upper / "v3").mkdir()
+    (bench.place.upper / "v3" / "one").write_text("linked")
+    (bench.place.upper / "v3" / "two").hardlink_to(bench.place.upper / "v3" / "one")
     record = bench.repository.index.with_name(f"{bench.repository.name}.transaction")
     shutil.copytree(bench.place.upper, tmp_path / "kept")
     text = record.read_bytes()
-    publish_edits(bench)
+    first = publish_edits(bench)
     record.write_bytes(text)
     shutil.copytree(tmp_path / "kept", bench.place.upper)
 
-    published = publish_edits(bench)
+    again = publish_edits(bench)
 
-    assert contents(bench)["/new"] == b"new"
+    assert (again.is_new, again.revision) == (False, first.revision)
+    found = contents(bench)
+    assert (found["/new"], found["/v3/two"]) == (b"new", b"linked")
     assert open_transaction(bench.repository) is None
-    assert published.revision >= 2
+
+
+def test_a_template_is_not_lost_when_somebody_published_meanwhile(
+    bench, published, elsewhere, tree
+):
+    begin(bench, template=(b"/v1", b"/v3"))
+    (bench.place.upper / "ours").write_text("ours")
+    (tree / "theirs").write_text("theirs")
+    elsewhere()
+
+    publish_edits(bench)
+
+    found = contents(bench)
+    assert (found["/ours"], found["/theirs"]) == (b"ours", b"theirs")
+    assert found["/v3/lib/deep/b"] == b"b"
+
+
+def test_a_template_does_not_take_the_place_of_what_somebody_published_there(
+    bench, published, elsewhere, tree
+):
+    begin(bench, template=(b"/v1", b"/v3"))
+    (tree / "v3").write_text("theirs")
+    elsewhere()
+
+    with pytest.raises(ConflictError, match="v3"):
+        publish_edits(bench)
+
+    assert contents(bench)["/v3"] == b"theirs"
+    assert open_transaction(bench.repository) is not None
+    abort(bench)
+
+
+def test_who_publishes_while_the_store_is_waited_for_is_not_overwritten(
+    bench, published, elsewhere, tree, monkeypatch
+):
+    begin(bench)
+    (bench.place.upper / "run").write_text("ours")
+    (tree / "run").write_text("theirs")
+    held = LocalStore.exclusive
+
+    @contextmanager
+    def after_them(store, wait_s=0.0):
+        monkeypatch.setattr(LocalStore, "exclusive", held)
+        elsewhere()
+        with held(store, wait_s):
+            yield
+
+    monkeypatch.setattr(LocalStore, "exclusive", after_them)
+    with pytest.raises(ConflictError, match="run"):
+        publish_edits(bench)
+
+    assert contents(bench)["/run"] == b"theirs"
+    abort(bench)
 
 
 def _inside(upper):

@@ -100,6 +100,15 @@ def compare_one(
     yield Difference(path, before, found, keeps_content=has_same_content)
 
 
+def is_alike(before: Item, found: Found, store: ObjectStore, *, is_claimed: bool) -> bool:
+    """Whether what was written to a path is what stands there, whatever other names the two have."""
+    return (
+        before.entry.kind is kind_of_mode(found.status.st_mode)
+        and _is_same_content(before, found, store)
+        and _is_same_metadata(before, found, is_claimed=is_claimed)
+    )
+
+
 def _hidden(seen: Seen, found: Found, base: Revision) -> Iterator[Difference]:
     """What stood in a folder that was made anew, and does not any more."""
     kept = set(os.listdir(found.place))  # noqa: PTH208  # names are bytes

@@ -17,7 +17,7 @@ from cernvm.core.clock import Clock
 from cernvm.core.digest import Digest
 from cernvm.core.errors import ConflictError
 from cernvm.core.log import fields
-from cernvm.fs.edit.comparing import Difference, compare, compare_one
+from cernvm.fs.edit.comparing import Difference, compare, is_alike
 from cernvm.fs.edit.opening import Bench, held, hide
 from cernvm.fs.format.entry import NO_XATTRS, Entry, EntryFlag
 from cernvm.fs.gateway.joining import open_publication
@@ -60,15 +60,15 @@ def publish_edits(
     with held(bench.place):
         transaction = hide(bench, read_transaction(bench.repository))
         chosen = replace(options or Options(), within_transaction=True)
-        last = read_manifest(bench.repository, bench.store).root_catalog
-        if last == transaction.parent != transaction.root_catalog:
-            chosen = replace(chosen, base=transaction.root_catalog)
 
         def change(draft: Draft, writer: ContentWriter) -> None:
+            # only now, while the store is held, nobody else makes another one
+            last = read_manifest(bench.repository, bench.store).root_catalog
             with _differences(bench, transaction, transaction.root_catalog) as found:
-                wanted = found
+                wanted: Iterable[Difference] = found
                 if last != transaction.parent:
                     wanted = _merged(bench, transaction, found, last)
+                _copy_template(bench, transaction, draft)
                 _apply(wanted, draft, writer, transaction, chosen.owner)
 
         repository, store, sink = open_publication(bench.repository, transaction.at)
@@ -112,8 +112,10 @@ def _merged(
     }
     conflicts: list[bytes] = []
     kept: list[Difference] = []
+    ours: set[bytes] = set()
     with closing(Revision(bench.store, last)) as now:
         for one in found:
+            ours.add(one.path)
             if not _touches(one, theirs):
                 kept.append(one)
                 continue
@@ -122,6 +124,8 @@ def _merged(
                 kept.append(one)
             elif outcome is _Outcome.CONFLICT:
                 conflicts.append(one.path)
+        for top in _template_tops(bench, transaction):
+            conflicts += _in_the_way_of(top, bench, transaction, now, last, ours)
     if conflicts:
         shown = ", ".join(os.fsdecode(path) for path in conflicts[:_MOST_SHOWN])
         raise ConflictError(
@@ -129,6 +133,39 @@ def _merged(
             advice=f"look at them, then: cvm repo edit {transaction.name} --resume, or abort",
         )
     return iter(kept)
+
+
+def _template_tops(bench: Bench, transaction: Transaction) -> Iterator[bytes]:
+    """What a template put beside what was there: the topmost paths that are new."""
+    found = diff(transaction.parent, transaction.root_catalog, bench.store, whole=False)
+    top: bytes | None = None
+    for change in found:
+        if change.before is None and (top is None or not change.path.startswith(top + b"/")):
+            top = change.path
+            yield top
+
+
+def _in_the_way_of(
+    top: bytes,
+    bench: Bench,
+    transaction: Transaction,
+    now: Revision,
+    last: Digest,
+    ours: set[bytes],
+) -> Iterator[bytes]:
+    """What somebody else did where a template is to stand; an attempt that died may have put it there itself."""
+    folder = now.find(top.rpartition(b"/")[0])
+    if folder is None or not folder.entry.is_directory:
+        yield top
+    elif now.find(top) is not None:
+        others = diff(transaction.root_catalog, last, bench.store, top, whole=False)
+        yield from (change.path for change in others if change.path not in ours)
+
+
+def _copy_template(bench: Bench, transaction: Transaction, draft: Draft) -> None:
+    for top in _template_tops(bench, transaction):
+        if draft.find(top) is None:
+            draft.copy(top, top, transaction.root_catalog)
 
 
 class _Outcome(Enum):
@@ -144,8 +181,7 @@ def _against(
 ) -> _Outcome:
     if one.found is None:
         return _Outcome.SAME if current is None else _Outcome.CONFLICT
-    left = compare_one(one.path, current, one.found, store, is_claimed=is_claimed)
-    if not any(True for _ in left):
+    if current is not None and is_alike(current, one.found, store, is_claimed=is_claimed):
         return _Outcome.SAME
     is_folder = current is not None and current.entry.is_directory and one.found.is_directory
     # of two who add to a folder, the later one says how it looks
