@@ -38,7 +38,7 @@ from cernvm.fs.mount import (
     take_over,
 )
 from cernvm.fs.mount.systemd_unit import systemd_unit
-from cernvm.fs.peers.settings import PeerSettings
+from cernvm.fs.peers.settings import said_peers
 
 _LISTING_DEADLINE_S = 1.0
 
@@ -124,7 +124,7 @@ def mount(
             settings,
             client=replace(
                 settings.client,
-                peers=_with_peers(settings.client.peers, peers, peers_listen, peers_secret),
+                peers=said_peers(settings.client.peers, peers, peers_listen, peers_secret),
             ),
             kernel=replace(settings.kernel, **given),
             is_held=is_held,
@@ -146,21 +146,6 @@ def mount(
             mount_repository(settings, ready=lambda live: _tell(_row(live), as_json=as_json))
         else:
             _tell(_start(settings, edge).hear(), as_json=as_json)
-
-
-def _with_peers(
-    settings: PeerSettings, peers: str, listen: str, secret: Path | None
-) -> PeerSettings:
-    """The settings with what was said; a list of addresses is a way of its own to find peers."""
-    if peers in ("off", "zeroconf"):
-        settings = replace(settings, mode=peers)
-    elif peers:
-        settings = replace(settings, mode="list", addresses=tuple(filter(None, peers.split(","))))
-    return replace(
-        settings,
-        listen=listen or settings.listen,
-        secret=settings.secret if secret is None else secret.absolute(),
-    )
 
 
 def _mount_all(edge: Edge, settings_of: Callable[[str], MountSettings], *, as_json: bool) -> None:

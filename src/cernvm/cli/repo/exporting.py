@@ -109,7 +109,7 @@ def import_(edge: Edge, *, file: str, keys: Sequence[Path], storage: str, as_jso
 def _import(edge: Edge, replica: Replica, reader: StreamReader) -> Imported:
     """A replica of which nothing came is forgotten again."""
     is_new = not is_replica(edge.home, replica.name)
-    write_replica(edge.home, replica)
+    replica = write_replica(edge.home, replica)
     store = open_replica(replica)
     try:
         with _shown("imported") as show:

@@ -17,7 +17,8 @@ from cernvm.fs.format.letter import parse_letter
 from cernvm.fs.format.manifest import Manifest, parse_manifest
 from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.publish.repository import Repository, open_storage, read_repository
-from cernvm.fs.replicate.replica import is_replica, open_replica, read_public_keys, read_replica
+from cernvm.fs.replicate.keys import read_public_keys
+from cernvm.fs.replicate.replica import is_replica, open_replica, read_replica
 from cernvm.fs.replicate.state import State, read_state
 from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import ObjectStore

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from cernvm.core.errors import InvalidInputError
 from cernvm.core.home import check_repository_name
 from cernvm.core.units import format_bytes, format_seconds
 from cernvm.fs.format.objects import MANIFEST_PATH
+from cernvm.fs.peers.settings import PeerSettings, said_peers
 from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.replicate.crew import DEFAULT_THREADS
 from cernvm.fs.replicate.replica import (
@@ -55,6 +56,14 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     metavar="FILE",
     help="The repository's public key; any of several may vouch for it.",
 )
+@click.option(
+    "--second-key",
+    "second_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Also ask for a second signature, by this key.",
+)
 @click.option("--storage", default="", help="Folder, s3://BUCKET/PREFIX or fsspec+… to copy to.")
 @click.option(
     "--store-config",
@@ -83,6 +92,24 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     "--proxy", default="", metavar="CHAIN", help="As in http://p1:3128|http://p2:3128;DIRECT"
 )
 @click.option(
+    "--peers",
+    default="",
+    metavar="off|zeroconf|LIST",
+    help="Clients nearby to ask for objects first: ADDRESS,ADDRESS or found.  [default: off]",
+)
+@click.option(
+    "--peers-listen",
+    default="",
+    metavar="ADDRESS[:PORT]",
+    help="Where peers are answered meanwhile.  [default: our own address of LIST]",
+)
+@click.option(
+    "--peers-secret",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What proves a peer to be one of ours.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, 64),
     default=DEFAULT_THREADS,
@@ -104,6 +131,7 @@ def replicate_(
     upstream: Sequence[str],
     name: str,
     keys: Sequence[Path],
+    second_keys: Sequence[Path],
     storage: str,
     store_config: Path | None,
     paths: Sequence[str],
@@ -112,6 +140,9 @@ def replicate_(
     history: int | None,
     packs: bool | None,
     proxy: str,
+    peers: str,
+    peers_listen: str,
+    peers_secret: Path | None,
     threads: int,
     repairs: bool,
     is_all: bool,
@@ -128,7 +159,15 @@ def replicate_(
     if every and repairs:
         raise click.UsageError("--repair reads everything, so it is not for --every")
     if any("://" in word for word in upstream):
-        said = _Said(upstream, keys, storage, store_config, proxy)
+        said = _Said(
+            tuple(url.rstrip("/") for url in upstream),
+            tuple(keys),
+            tuple(second_keys),
+            storage,
+            store_config,
+            proxy,
+            lambda known: said_peers(known, peers, peers_listen, peers_secret),
+        )
         scope = _Changes(paths, () if no_tags else tags or None, history, packs)
         replicas = [_replica(edge, name, said, scope)]
         first = _replicate_first(edge, replicas[0], threads, repairs=repairs)
@@ -136,15 +175,17 @@ def replicate_(
         if not every_s:
             return
     else:
-        options = (name, keys, storage, store_config, paths, tags, no_tags, history, proxy)
-        if any(options) or packs is not None:
+        origin = (name, keys, second_keys, storage, store_config, proxy)
+        if any((*origin, peers, peers_listen, peers_secret, paths, tags, no_tags, history)) or (
+            packs is not None
+        ):
             raise InvalidInputError(
                 "what a replica copies is changed with its URL", advice="name its URL, not its name"
             )
         replicas = _known(edge, upstream)
     if every_s:
         keep_updated(
-            lambda: known_replicas(edge.home) if is_all else replicas,
+            lambda: _known(edge, () if is_all else [replica.name for replica in replicas]),
             every_s=every_s,
             clock=SystemClock(),
             threads=threads,
@@ -169,29 +210,25 @@ def replicable(edge: Edge, *, name: str, answer: str | None) -> None:
     click.echo("on" if store.has(MASTER_REPLICA_PATH) else "off")
 
 
+@dataclass(frozen=True, slots=True)
 class _Said:
     """What the command line says of where a replica comes from and lies."""
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        keys: Sequence[Path],
-        storage: str,
-        config: Path | None,
-        proxy: str,
-    ) -> None:
-        self.urls = tuple(url.rstrip("/") for url in urls)
-        self.keys = tuple(key.absolute() for key in keys)
-        self.proxy = proxy
-        self._storage, self._config = storage, config
+    urls: tuple[str, ...]
+    keys: tuple[Path, ...]
+    second_keys: tuple[Path, ...]
+    storage: str
+    config: Path | None
+    proxy: str
+    peers: Callable[[PeerSettings], PeerSettings]
 
     def location(self, name: str) -> str:
         """Where to copy to; empty where nothing was said."""
-        if "://" in self._storage:
-            return location_of(self._storage, config=self._config, name=name)
-        if self._config is not None:
+        if "://" in self.storage:
+            return location_of(self.storage, config=self.config, name=name)
+        if self.config is not None:
             raise InvalidInputError("--store-config belongs to a --storage that is no folder")
-        return str(Path(self._storage).absolute()) if self._storage else ""
+        return str(Path(self.storage).absolute()) if self.storage else ""
 
 
 class _Changes:
@@ -227,7 +264,14 @@ def _replica(edge: Edge, name: str, said: _Said, scope: _Changes) -> Replica:
             )
         location = location or str(edge.home.storage / name)
         return Replica(
-            name, location, said.urls, said.keys, scope.applied(Scope()), said.proxy or "DIRECT"
+            name,
+            location,
+            said.urls,
+            said.keys,
+            scope.applied(Scope()),
+            said.proxy or "DIRECT",
+            said.second_keys,
+            said.peers(PeerSettings()),
         )
     known = read_replica(edge.home, name)
     if location and location != known.storage:
@@ -240,13 +284,15 @@ def _replica(edge: Edge, name: str, said: _Said, scope: _Changes) -> Replica:
         public_keys=said.keys or known.public_keys,
         scope=scope.applied(known.scope),
         proxies=said.proxy or known.proxies,
+        second_keys=said.second_keys or known.second_keys,
+        peers=said.peers(known.peers),
     )
 
 
 def _replicate_first(edge: Edge, replica: Replica, threads: int, *, repairs: bool) -> Replicated:
     """A replica whose upstream cannot be believed or reached at all is forgotten again."""
     is_new = not is_replica(edge.home, replica.name)
-    write_replica(edge.home, replica)
+    replica = write_replica(edge.home, replica)
     store = open_replica(replica)
     try:
         with shown_tally(replica.name) as show:
@@ -293,6 +339,7 @@ def _row(done: Replicated) -> dict[str, object]:
         "lost_revisions": done.lost_revisions,
         "catalogs": done.catalogs,
         "objects": done.objects,
+        "peer_objects": done.peer_objects,
         "received_bytes": done.received_bytes,
         "whitelist_expires_at": f"{done.whitelist_expires_at:%Y-%m-%dT%H:%M:%SZ}",
         "took_s": round(done.took_s, 3),
@@ -309,7 +356,8 @@ def _print_done(done: Replicated, *, as_json: bool) -> None:
     lost = f", {done.lost_revisions} are gone upstream" if done.lost_revisions else ""
     if done.revisions:
         click.echo(f"revisions  {done.revisions} looked through{lost}")
-    click.echo(f"copied     {done.objects} objects, {format_bytes(done.received_bytes)}")
+    near = f", {done.peer_objects} from peers" if done.peer_objects else ""
+    click.echo(f"copied     {done.objects} objects, {format_bytes(done.received_bytes)}{near}")
     click.echo(f"took       {format_seconds(done.took_s)}")
 
 

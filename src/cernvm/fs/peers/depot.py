@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from cernvm.core.errors import DeniedError, FormatError
 from cernvm.core.log import fields
@@ -32,6 +33,16 @@ def is_right(path: str, stored: bytes) -> bool:
     """Whether bytes are those of the object that a path names."""
     digest, _ = parse_object_path(path)
     return digest.algorithm.digest(stored) == digest
+
+
+class Holdings(Protocol):
+    """What there is for peers. Concurrency: safe from any thread; no verb raises what a disk or a store may."""
+
+    def put(self, path: str, stored: bytes) -> None:
+        """Somebody sent an object, whose digest is right; it may be kept."""
+
+    def get(self, path: str) -> bytes | None:
+        """An object whose digest is right."""
 
 
 class Depot:

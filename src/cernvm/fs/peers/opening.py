@@ -11,7 +11,7 @@ from pathlib import Path
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.peers.asking import Asker
 from cernvm.fs.peers.counts import Counter
-from cernvm.fs.peers.depot import Depot
+from cernvm.fs.peers.depot import Depot, Holdings
 from cernvm.fs.peers.fetcher import PeerFetcher
 from cernvm.fs.peers.flights import Flights
 from cernvm.fs.peers.hearsay import Hearsay
@@ -60,14 +60,15 @@ def open_peers(
     settings: PeerSettings,
     repository: str,
     servers: Fetcher,
-    folder: Path,
+    folder: Path | None = None,
     *,
+    holdings: Holdings | None = None,
     neighbours: Neighbours | None = None,
 ) -> Iterator[Peers]:
     """Join the peers, if that is wanted; `servers` is asked for what they do not have, and is not closed.
 
-    Shape: what is kept for peers lies below `folder` unless the settings name another. `neighbours` stands for those
-    that the settings name.
+    Shape: what is kept for peers lies below `folder` unless the settings name another, or there are `holdings` already.
+    `neighbours` stands for those that the settings name.
     Errors: `InvalidInputError`, `NotFoundError`, `DeniedError` for settings that cannot be; `PrerequisiteError` without
     the extra `peers`.
     """
@@ -82,8 +83,7 @@ def open_peers(
     listed = [parse_peer(text, port) for text in settings.addresses]
     own = parse_peer(settings.listen, port) if settings.listen else _own(listed, port)
     secret = read_secret(settings.secret) if settings.secret else None
-    depot = Depot((settings.folder or folder) / repository, settings.depot_bytes)
-    stock = Stock(depot, Flights(), Hearsay())
+    stock = Stock(holdings or _depot(settings, repository, folder), Flights(), Hearsay())
     standings, counter = Standings(), Counter()
     near = neighbours or _neighbours(settings, repository, own, listed, secret)
     asker = Asker(
@@ -104,6 +104,13 @@ def open_peers(
         server.close()
         asker.close()
         near.close()
+
+
+def _depot(settings: PeerSettings, repository: str, folder: Path | None) -> Depot:
+    place = settings.folder or folder
+    if place is None:
+        raise InvalidInputError("there is no folder for what is kept for peers")
+    return Depot(place / repository, settings.depot_bytes)
 
 
 def _own(listed: list[Peer], port: int) -> Peer:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cernvm.core.errors import CvmError, FormatError
 from cernvm.core.log import fields
 from cernvm.fs.peers.counts import Counter
-from cernvm.fs.peers.depot import Depot
+from cernvm.fs.peers.depot import Holdings
 from cernvm.fs.peers.flights import Flights
 from cernvm.fs.peers.hearsay import Hearsay
 from cernvm.fs.peers.messages import (
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 class Stock:
     """What this client can tell its peers: what it has, what is on its way, and who else has asked."""
 
-    depot: Depot
+    depot: Holdings
     flights: Flights
     hearsay: Hearsay
 

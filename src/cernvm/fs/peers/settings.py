@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MODES = ("off", "list", "zeroconf")
@@ -28,3 +28,23 @@ class PeerSettings:
     sent_bytes_per_s: int = 50_000_000
     max_connections: int = 32
     max_connections_of_one: int = 4
+
+
+def said_peers(
+    settings: PeerSettings, peers: str, listen: str = "", secret: Path | None = None
+) -> PeerSettings:
+    """The settings with what a user said: `off`, `zeroconf`, or addresses with commas between; what is empty stays."""
+    if peers in ("off", "zeroconf"):
+        settings = replace(settings, mode=peers)
+    elif peers:
+        settings = replace(settings, mode="list", addresses=tuple(filter(None, peers.split(","))))
+    return replace(
+        settings,
+        listen=listen or settings.listen,
+        secret=settings.secret if secret is None else secret.absolute(),
+    )
+
+
+def format_peers(settings: PeerSettings) -> str:
+    """What a user would say to find peers in this way."""
+    return ",".join(settings.addresses) if settings.mode == "list" else settings.mode

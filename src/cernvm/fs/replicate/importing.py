@@ -19,7 +19,7 @@ from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind, 
 from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.replicate.contents import Contents
 from cernvm.fs.replicate.presence import Presence
-from cernvm.fs.replicate.replica import Replica, read_public_keys
+from cernvm.fs.replicate.replica import Replica
 from cernvm.fs.replicate.replicating import read_replicated
 from cernvm.fs.replicate.revealing import objects_beside, reveal
 from cernvm.fs.replicate.scope import Scope
@@ -31,7 +31,7 @@ from cernvm.fs.replicate.state import (
     write_state,
 )
 from cernvm.fs.replicate.stream import Header, StreamedDocument, StreamedObject, StreamReader
-from cernvm.fs.replicate.upstream import Judge, Offer, check_no_older
+from cernvm.fs.replicate.upstream import Judge, Offer, check_no_older, read_judge
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.reading import read_tags
 
@@ -67,13 +67,17 @@ def import_stream(
     header = reader.header
     if header.name != replica.name:
         raise InvalidInputError(f"the stream is of {header.name}, not of {replica.name}")
-    keys = read_public_keys(replica.public_keys)
     used = clock or SystemClock()
     with store.exclusive(wait_s):
         known = read_replicated(store, replica.name)
         scope = _scope(store, header)
         write_state(store, scope, is_working=True)
-        judge = Judge(replica.name, keys, used.now())
+        judge = read_judge(
+            replica.name,
+            public_keys=replica.public_keys,
+            second_keys=replica.second_keys,
+            now=used.now(),
+        )
         with tempfile.TemporaryDirectory(prefix="cvm-import-") as scratch:
             taking = _Taking(store, Path(scratch), on_progress)
             for record in reader.records():

@@ -1,14 +1,15 @@
 """What this machine knows of a repository that it replicates: a small TOML file per replica.
 
 Shape: `$CVM_HOME/replicas/NAME.toml` with the keys `urls`, `public_keys`, `storage`, and where they are not usual
-`proxies`, `paths`, `tags`, `history`, `packs`.
+`second_keys`, `proxies`, `peers`, `peers_listen`, `peers_secret`, `paths`, `tags`, `history`, `packs`. Keys are kept
+beside it, in `NAME.keys`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from cernvm.core.config import read_toml
 from cernvm.core.errors import ExistsError, NotFoundError
 from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
 from cernvm.fs.format.objects import MANIFEST_PATH
+from cernvm.fs.peers.settings import PeerSettings, format_peers, said_peers
+from cernvm.fs.replicate.keys import drop_keys, keep_keys
 from cernvm.fs.replicate.scope import ALL_TAGS, Scope
 from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStore
@@ -26,7 +29,8 @@ class Replica:
     """A repository that is copied to this machine's `storage`, a location as `open_store` takes it.
 
     Shape: `urls` are places of the same repository, the one to be asked first in front; any of `public_keys` (files)
-    may vouch for it; `proxies` as in `http://p1:3128|http://p2:3128;DIRECT`.
+    may vouch for it; with `second_keys`, any of these must have signed as well; `proxies` as in
+    `http://p1:3128|http://p2:3128;DIRECT`; `peers` are asked for objects before these.
     """
 
     name: str
@@ -35,6 +39,8 @@ class Replica:
     public_keys: tuple[Path, ...]
     scope: Scope = field(default_factory=Scope)
     proxies: str = "DIRECT"
+    second_keys: tuple[Path, ...] = ()
+    peers: PeerSettings = field(default_factory=PeerSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,10 @@ class _Record:
     tags: tuple[str, ...] = ALL_TAGS
     history: int = 0
     packs: bool = True
+    second_keys: tuple[Path, ...] = ()
+    peers: str = "off"
+    peers_listen: str = ""
+    peers_secret: Path | None = None
 
 
 def known_replicas(home: Home) -> list[Replica]:
@@ -75,35 +85,35 @@ def read_replica(home: Home, name: str) -> Replica:
         public_keys=record.public_keys,
         scope=Scope(record.paths, record.tags, record.history, record.packs),
         proxies=record.proxies,
+        second_keys=record.second_keys,
+        peers=said_peers(PeerSettings(), record.peers, record.peers_listen, record.peers_secret),
     )
 
 
-def write_replica(home: Home, replica: Replica) -> None:
-    """Make the replica known. Errors: `ExistsError` where a repository of that name is published from here."""
+def write_replica(home: Home, replica: Replica) -> Replica:
+    """Make the replica known, and keep its keys; gives it as it is known from then on.
+
+    Errors: `ExistsError` where a repository of that name is published from here; those of `read_public_keys`.
+    """
     if (home.repositories / f"{replica.name}.toml").exists():
         raise ExistsError(
             "repository", replica.name, advice="it is published from here; replicate it elsewhere"
         )
-    ensure_folder(home.replicas)
-    scope = replica.scope
-    values = {
-        "storage": replica.storage,
-        "urls": list(replica.urls),
-        "public_keys": [str(key.absolute()) for key in replica.public_keys],
-        "proxies": replica.proxies,
-        "paths": list(scope.paths),
-        "tags": list(scope.tags),
-        "history": scope.history,
-        "packs": scope.has_packs,
-    }
-    # JSON strings, lists of them, numbers and booleans are TOML as well
-    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-    write_atomically(_record_path(home, replica.name), text.encode())
+    folder = _keys_folder(ensure_folder(home.replicas), replica.name)
+    known = replace(
+        replica,
+        public_keys=keep_keys(folder, replica.public_keys),
+        second_keys=keep_keys(folder, replica.second_keys),
+    )
+    write_atomically(_record_path(home, replica.name), _format_record(known).encode())
+    drop_keys(folder, besides=(*known.public_keys, *known.second_keys))
+    return known
 
 
 def forget_replica(home: Home, replica: Replica) -> None:
-    """Remove the record; what was copied stays."""
+    """Remove the record and the keys; what was copied stays."""
     _record_path(home, replica.name).unlink(missing_ok=True)
+    drop_keys(_keys_folder(home.replicas, replica.name))
 
 
 def remove_replica(home: Home, replica: Replica) -> None:
@@ -121,19 +131,33 @@ def open_replica(replica: Replica) -> ObjectStore:
     return open_store(replica.storage)
 
 
-def read_public_keys(keys: Sequence[Path]) -> list[bytes]:
-    """The keys in some files. Errors: `NotFoundError`."""
-    found = []
-    for key in keys:
-        try:
-            found.append(key.read_bytes())
-        except FileNotFoundError:
-            raise NotFoundError("public key", str(key)) from None
-    return found
+def _format_record(replica: Replica) -> str:
+    scope, peers = replica.scope, replica.peers
+    values = {
+        "storage": replica.storage,
+        "urls": list(replica.urls),
+        "public_keys": [str(key) for key in replica.public_keys],
+        "second_keys": [str(key) for key in replica.second_keys],
+        "proxies": replica.proxies,
+        "peers": format_peers(peers),
+        "peers_listen": peers.listen,
+        "paths": list(scope.paths),
+        "tags": list(scope.tags),
+        "history": scope.history,
+        "packs": scope.has_packs,
+    }
+    if peers.secret is not None:
+        values["peers_secret"] = str(peers.secret)
+    # JSON strings, lists of them, numbers and booleans are TOML as well
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
 def _record_path(home: Home, name: str) -> Path:
     return home.replicas / f"{name}.toml"
+
+
+def _keys_folder(replicas: Path, name: str) -> Path:
+    return replicas / f"{name}.keys"
 
 
 def _batches(paths: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:

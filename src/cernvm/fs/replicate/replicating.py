@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
 from cernvm.core.digest import Digest
-from cernvm.core.errors import FormatError, HostError, InvalidInputError, NotFoundError
+from cernvm.core.errors import FormatError, HostError, InvalidInputError, NotFoundError, TrustError
 from cernvm.core.log import fields
 from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.compress import inflate
@@ -20,9 +20,11 @@ from cernvm.fs.format.letter import parse_letter
 from cernvm.fs.format.manifest import Manifest, parse_manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind
 from cernvm.fs.format.reflog import ReferenceKind
+from cernvm.fs.peers import open_peers
 from cernvm.fs.replicate.crew import DEFAULT_THREADS, Crew
-from cernvm.fs.replicate.replica import Replica, read_public_keys
-from cernvm.fs.replicate.revealing import objects_beside, reveal
+from cernvm.fs.replicate.peering import StoreHoldings
+from cernvm.fs.replicate.replica import Replica
+from cernvm.fs.replicate.revealing import check_root, objects_beside, reveal
 from cernvm.fs.replicate.state import (
     IS_SNAPSHOTTING_PATH,
     LAST_SNAPSHOT_PATH,
@@ -31,7 +33,7 @@ from cernvm.fs.replicate.state import (
     read_state,
     write_state,
 )
-from cernvm.fs.replicate.upstream import Judge, Offer, read_offer
+from cernvm.fs.replicate.upstream import Judge, Offer, read_judge, read_offer
 from cernvm.fs.replicate.walk import Tally, Walk
 from cernvm.fs.store.port import ObjectStore
 from cernvm.fs.survey.database import unpack_history
@@ -50,7 +52,8 @@ class Replicated:
     """What a replication did.
 
     Shape: `is_new` whether the replica serves another revision than before; `lost_revisions` are tagged or earlier
-    ones that the upstream does not have any more. Units: `received_bytes` of objects as they are stored.
+    ones that the upstream does not have any more; `peer_objects` came from peers.
+    Units: `received_bytes` of objects as they are stored.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Replicated:
     lost_revisions: int
     catalogs: int
     objects: int
+    peer_objects: int
     received_bytes: int
     whitelist_expires_at: datetime
     took_s: float
@@ -89,11 +93,15 @@ def replicate(
             f"{replica.name} has no upstream", advice="cvm repo import brings it, or name its URL"
         )
     used = clock or SystemClock()
-    keys = read_public_keys(replica.public_keys)
+    judge = read_judge(
+        replica.name,
+        public_keys=replica.public_keys,
+        second_keys=replica.second_keys,
+        now=used.now(),
+    )
     own = fetcher or open_fetcher(_settings(replica, threads), replica.name)
     try:
         with store.exclusive(wait_s):
-            judge = Judge(replica.name, keys, used.now())
             return _Replication(
                 replica, store, own, judge, used, threads, on_progress, repairs=repairs
             ).run()
@@ -140,6 +148,7 @@ class _Replication:
         self._on_progress = on_progress
         self._repairs = repairs
         self._began_s = clock.monotonic()
+        self._peer_objects = 0
 
     def run(self) -> Replicated:
         known = read_replicated(self._store, self._replica.name)
@@ -168,14 +177,20 @@ class _Replication:
         is_believed = is_empty or (state is not None and state.vouches_for(scope))
         trusts_presence = is_believed and not self._repairs
         is_done = state is not None and state.is_done(scope) and not self._repairs
-        if known == offer.manifest and is_done:
+        if known == offer.manifest and is_done and self._has_root(offer):
             return self._finished(offer, Tally(), 0, is_new=False)
         self._store.replace(IS_SNAPSHOTTING_PATH, _line(self._clock.now()))
         write_state(self._store, scope, is_working=True, trusts_presence=trusts_presence)
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="cvm-replicate-") as scratch,
-                Crew(self._fetcher, self._store, threads=self._threads, clock=self._clock) as crew,
+                open_peers(
+                    self._replica.peers,
+                    self._replica.name,
+                    self._fetcher,
+                    holdings=StoreHoldings(self._store),
+                ) as peers,
+                Crew(peers.fetcher, self._store, threads=self._threads, clock=self._clock) as crew,
             ):
                 walk = Walk(
                     self._store,
@@ -188,10 +203,20 @@ class _Replication:
                 )
                 brought = self._bring(walk, offer)
                 self._publish(walk, offer, brought)
+                self._peer_objects += peers.counter.now.fetched
         finally:
             self._store.delete(IS_SNAPSHOTTING_PATH)
         write_state(self._store, scope, is_working=False)
         return self._finished(offer, walk.tally, len(brought), is_new=is_new)
+
+    def _has_root(self, offer: Offer) -> bool:
+        """Whether the root catalog, where a second key asks for it, is there and the right one."""
+        try:
+            check_root(self._store, offer)
+        except (TrustError, FormatError, NotFoundError) as error:
+            log.warning("replicate.root", extra=fields(name=self._replica.name, cause=str(error)))
+            return False
+        return True
 
     def _bring(self, walk: Walk, offer: Offer) -> list[Digest]:
         """The newest revision, then what else the scope wants; the root catalogs that are there in the end."""
@@ -258,6 +283,7 @@ class _Replication:
             lost_revisions=tally.lost,
             catalogs=tally.catalogs,
             objects=tally.objects,
+            peer_objects=self._peer_objects,
             received_bytes=tally.received_bytes,
             whitelist_expires_at=offer.whitelist.expires_at,
             took_s=self._clock.monotonic() - self._began_s,

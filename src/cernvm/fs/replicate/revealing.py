@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from cernvm.core.digest import Digest
-from cernvm.core.errors import NotFoundError
+from cernvm.core.errors import FormatError, NotFoundError, TrustError
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import (
     MANIFEST_PATH,
@@ -33,8 +33,12 @@ def objects_beside(manifest: Manifest) -> list[tuple[Digest, ReferenceKind]]:
 
 
 def reveal(store: ObjectStore, offer: Offer, *, roots: Iterable[Digest], now: datetime) -> None:
-    """Reflog, whitelist, and the manifest last; `roots` are all root catalogs that are there and whole."""
+    """Reflog, whitelist, and the manifest last; `roots` are all root catalogs that are there and whole.
+
+    Errors: `SignatureError` for a root catalog that a second signature is not for; it is removed.
+    """
     manifest = offer.manifest
+    check_root(store, offer)
     if manifest.alternative_paths:
         _put_alternatives(store, manifest, offer.certificate_bytes)
     references = [(digest, ReferenceKind.ROOT_CATALOG) for digest in roots]
@@ -48,6 +52,18 @@ def reveal(store: ObjectStore, offer: Offer, *, roots: Iterable[Digest], now: da
         store.replace(REFLOG_PATH, extended)
     store.replace(WHITELIST_PATH, offer.whitelist_bytes)
     store.replace(MANIFEST_PATH, offer.manifest_bytes)
+
+
+def check_root(store: ObjectStore, offer: Offer) -> None:
+    """Refuse the store's root catalog, and remove it, if the second signature counts and is not for it."""
+    if not offer.is_signed_twice:
+        return
+    path = object_path(offer.manifest.root_catalog, ObjectKind.CATALOG)
+    try:
+        offer.check_root_catalog(store.get(path))
+    except (TrustError, FormatError):
+        store.delete(path)
+        raise
 
 
 def _put_alternatives(store: ObjectStore, manifest: Manifest, certificate_bytes: bytes) -> None:

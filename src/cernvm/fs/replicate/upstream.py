@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from cernvm.core.clock import Deadline
 from cernvm.core.errors import (
@@ -19,10 +20,12 @@ from cernvm.core.errors import (
     SignatureError,
     TrustError,
 )
+from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.compress import inflate
 from cernvm.fs.format.letter import MAX_LETTER_BYTES
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind, object_path
+from cernvm.fs.format.second import check_root_catalog, sha256_of
 from cernvm.fs.format.signature import CryptographyVerifier
 from cernvm.fs.format.trust import (
     Verifier,
@@ -32,6 +35,7 @@ from cernvm.fs.format.trust import (
     verify_whitelist,
 )
 from cernvm.fs.format.whitelist import Whitelist
+from cernvm.fs.replicate.keys import read_public_keys
 from cernvm.net import Fetcher, fetch
 
 MAX_CERTIFICATE_BYTES = 1 << 16
@@ -39,22 +43,39 @@ MAX_CERTIFICATE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A revision that the upstream offers, verified; bytes are as they are served."""
+    """A revision that the upstream offers, verified; bytes are as they are served.
+
+    Shape: if it `is_signed_twice`, its root catalog must have the SHA-256 that the manifest names.
+    """
 
     manifest: Manifest
     whitelist: Whitelist
     manifest_bytes: bytes
     whitelist_bytes: bytes
     certificate_bytes: bytes
+    is_signed_twice: bool = False
+
+    def check_root_catalog(self, stored: bytes) -> None:
+        """Refuse a root catalog that is not the one of the second signature, if that counts.
+
+        Errors: `SignatureError`.
+        """
+        if self.is_signed_twice:
+            content = inflate(stored, limit_bytes=MAX_CATALOG_BYTES)
+            check_root_catalog(self.manifest, sha256_of(content))
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """By what one repository's documents are judged. Shape: `master_keys` are PEM; any of them may vouch."""
+    """By what one repository's documents are judged.
+
+    Shape: keys are PEM; any of `master_keys` may vouch; with `second_keys`, any of these must have signed as well.
+    """
 
     name: str
     master_keys: Sequence[bytes]
     now: datetime
+    second_keys: Sequence[bytes] = ()
     verifier: Verifier = field(default_factory=CryptographyVerifier)
 
     def judge(
@@ -63,7 +84,11 @@ class Judge:
         """The offer that these documents make. Errors: `TrustError`, `FormatError`."""
         pem = inflate(certificate_bytes, limit_bytes=MAX_CERTIFICATE_BYTES)
         manifest = verify_manifest(
-            manifest_bytes, name=self.name, certificate=pem, verifier=self.verifier
+            manifest_bytes,
+            name=self.name,
+            certificate=pem,
+            verifier=self.verifier,
+            second_keys=self.second_keys,
         )
         whitelist = verify_whitelist(
             whitelist_bytes,
@@ -73,7 +98,21 @@ class Judge:
             verifier=self.verifier,
         )
         verify_certificate(pem, whitelist, verifier=self.verifier)
-        return Offer(manifest, whitelist, manifest_bytes, whitelist_bytes, certificate_bytes)
+        return Offer(
+            manifest,
+            whitelist,
+            manifest_bytes,
+            whitelist_bytes,
+            certificate_bytes,
+            is_signed_twice=bool(self.second_keys),
+        )
+
+
+def read_judge(
+    name: str, *, public_keys: Sequence[Path], second_keys: Sequence[Path], now: datetime
+) -> Judge:
+    """The judge by the keys in some files. Errors: as `read_public_keys`."""
+    return Judge(name, read_public_keys(public_keys), now, read_public_keys(second_keys))
 
 
 def read_offer(

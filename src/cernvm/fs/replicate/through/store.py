@@ -15,7 +15,7 @@ from cernvm.core.clock import Clock, Deadline, SystemClock
 from cernvm.core.errors import DeniedError, DigestMismatchError, HostError, NotFoundError
 from cernvm.core.log import fields
 from cernvm.fs.format.objects import parse_object_path
-from cernvm.fs.replicate.replica import read_public_keys
+from cernvm.fs.replicate.keys import read_public_keys
 from cernvm.fs.replicate.through.record import PassThrough
 from cernvm.fs.replicate.through.roots import RootDocuments
 from cernvm.fs.replicate.through.shelf import Shelf
