@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,6 @@ from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
 from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
-from cernvm.cli.repo.rehearsing import ShownRehearsal
 from cernvm.cli.repo.shown import parse_owner
 from cernvm.core.errors import InvalidInputError
 from cernvm.fs.publish.publishing import Options, publish_tree
@@ -23,6 +23,9 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.settings import with_settings
 from cernvm.fs.publish.sink import BranchSink, RevisionSink
+
+if TYPE_CHECKING:
+    from cernvm.cli.repo.rehearsing import ShownRehearsal
 
 
 @click.command(epilog="Example: cvm repo publish sft.cernvm.test ./release --at /v1 --tag v1")
@@ -90,7 +93,11 @@ def publish(
     repository = dataclasses.replace(
         repository, settings=with_settings(repository.settings, chosen)
     )
-    rehearsal = ShownRehearsal(as_json)
+    rehearsal: ShownRehearsal | None = None
+    if dry_run:
+        from cernvm.cli.repo.rehearsing import ShownRehearsal  # noqa: PLC0415  # all of the reader comes with it
+
+        rehearsal = ShownRehearsal(as_json)
     options = Options(
         at=at,
         tag=tag,
@@ -98,7 +105,7 @@ def publish(
         owner=parse_owner(owner),
         is_thorough=thorough,
         wait_s=wait,
-        rehearse=rehearsal.tell if dry_run else None,
+        rehearse=None if rehearsal is None else rehearsal.tell,
     )
     if tree is None:
         from cernvm.cli.repo.editing import publish_open  # noqa: PLC0415  # not for a tree
@@ -117,7 +124,7 @@ def publish(
         published = publish_tree(
             repository, store, tree, options=options, sink=sink, progress=progress
         )
-    if dry_run:
+    if rehearsal is not None:
         rehearsal.finish(published)
     else:
         tell_published(edge.home, repository, published, as_json=as_json)

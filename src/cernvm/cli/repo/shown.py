@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,11 +23,11 @@ from cernvm.fs.publish.repository import (
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.transaction import open_transaction
 from cernvm.fs.publish.whitelisting import expiry_warning, read_whitelist
-from cernvm.fs.replicate.replica import Replica, open_replica
-from cernvm.fs.replicate.replicating import read_replicated
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.overview import count_contents
 from cernvm.fs.survey.reading import read_tags
+
+if TYPE_CHECKING:
+    from cernvm.fs.replicate.replica import Replica
 
 
 def warn_of_whitelist(repository: Repository, store: ObjectStore) -> None:
@@ -75,6 +76,9 @@ def _transaction_since(repository: Repository) -> str:
 
 def described_replica(replica: Replica) -> dict[str, object]:
     """A replica as `ls` and `info` show it; nothing of its revision before the first was copied."""
+    from cernvm.fs.replicate.replica import open_replica  # noqa: PLC0415  # few words are about replicas
+    from cernvm.fs.replicate.replicating import read_replicated  # noqa: PLC0415
+
     store = open_replica(replica)
     manifest = read_replicated(store, replica.name)
     row: dict[str, object] = {"name": replica.name, "kind": "replica"}
@@ -99,6 +103,8 @@ def described_replica(replica: Replica) -> dict[str, object]:
 
 def contents(store: ObjectStore, root_hash: str) -> dict[str, object]:
     """How much a revision holds; nothing where its root catalog is lost, which `check` tells."""
+    from cernvm.fs.survey.overview import count_contents  # noqa: PLC0415  # all of the reader comes with it
+
     try:
         total = count_contents(store, parse_digest(root_hash))
     except (NotFoundError, FormatError, TrustError):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.log import fields
@@ -33,8 +34,9 @@ from cernvm.fs.publish.sink import RevisionSink, Served, StoreSink
 from cernvm.fs.publish.snapshots import keep_snapshots
 from cernvm.fs.publish.transaction import check_no_transaction
 from cernvm.fs.store.port import ObjectStore
-from cernvm.fs.survey.difference import Change as Difference
-from cernvm.fs.survey.difference import diff
+
+if TYPE_CHECKING:
+    from cernvm.fs.survey.difference import Change as Difference
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,8 @@ class Flow:
         started: float,
     ) -> Published:
         """Make the revision where nobody sees it, and tell what it would change."""
+        from cernvm.fs.survey.difference import diff  # noqa: PLC0415  # all of the reader comes with it
+
         with TemporaryDirectory(prefix="cvm-rehearsal-") as folder:
             store = RehearsalStore(self._store, Path(folder))
             finished = made(store)

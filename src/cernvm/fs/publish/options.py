@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cernvm.core.digest import Digest
 from cernvm.fs.publish.entries import Owner
 from cernvm.fs.publish.profiles import WrittenProfile
-from cernvm.fs.survey.difference import Change as Difference
+
+if TYPE_CHECKING:  # the values of a difference, not all that finds one
+    from cernvm.fs.survey.difference import Change as Difference
 
 
 @dataclass(frozen=True, slots=True)
