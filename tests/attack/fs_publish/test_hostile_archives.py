@@ -124,6 +124,14 @@ def test_a_member_below_another_name_of_a_file_is_refused(repository, store, tmp
     refused(repository, store, data, tmp_path, "'b/c' lies below a file")
 
 
+def test_a_deep_path_overwhelms_nobody(repository, store, tmp_path):
+    deep = "/".join(["d"] * 1100)
+
+    found = published(repository, store, tar_of((f"{deep}/f", b"x")), tmp_path, deletes=True)
+
+    assert found[b"/" + deep.encode() + b"/f"][1] == b"x"
+
+
 def test_any_name_that_a_file_system_takes_is_taken(repository, store, tmp_path):
     odd = ["n" * 255, "new\nline", "\udcff raw \udc80", " ", "...", "-rf"]
     names = [*odd, "a" * 100 + "/" + "b" * 255]
@@ -346,7 +354,20 @@ def test_an_archive_that_is_cut_between_members_is_refused(tmp_path):
     "data", [b"", b"no tar at all", os.urandom(2000), b"PK\5\6", b"PK" + bytes(500)]
 )
 def test_what_is_no_archive_is_refused(tmp_path, data):
-    unreadable(data, tmp_path, "no tar|cut off|no zip|no number")
+    unreadable(data, tmp_path, "no tar|is empty|no archive|no zip|no number")
+
+
+def test_a_zip_that_comes_through_a_pipe_is_named(tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a", b"a" * 1000)
+    packed.seek(0)
+
+    with (
+        pytest.raises(InvalidInputError, match="is a zip"),
+        open_layers(packed, Ingestion()) as layers,
+    ):
+        read_all(layers)
 
 
 def test_an_archive_that_changes_while_it_is_read_is_refused(repository, store, tmp_path):

@@ -294,6 +294,18 @@ def test_an_images_layers_are_placed_one_over_the_other(repository, store, tmp_p
     assert tool.hardlink_group == other.hardlink_group != 0
 
 
+def test_a_deep_folder_is_cleared_of_what_lay_below_it_before(repository, store, tmp_path):
+    deep = "d/" * 600
+    layout = Layout(tmp_path / "layout")
+    lower = layer_of((f"{deep}old", b"old"), ("d/old", b"old"))
+    upper = layer_of((f"{deep}new", b"new"), (".wh..wh..opq", b""))
+
+    found = published(repository, store, layout.index(layout.image(lower, upper)))
+
+    files = {path: content for path, content in contents(found).items() if content}
+    assert files == {b"/" + deep.encode() + b"new": b"new"}
+
+
 def test_an_image_is_read_from_a_tar_of_its_layout(repository, store, tmp_path):
     layout = Layout(tmp_path / "layout")
     folder = layout.index(layout.image(gzip.compress(LOWER), UPPER))

@@ -64,9 +64,11 @@ def ingest(
 
 def _remove_others(draft: Draft, folder: bytes, seen: Seen) -> None:
     """Remove what the archive did not place; marks of catalogs stay in directories that do."""
-    for item in draft.listing(folder) if draft.find(folder) is not None else ():
-        if item.path in seen or seen.has_below(item.path):
-            if item.entry.is_directory:
-                _remove_others(draft, item.path, seen)
-        elif item.entry.name not in (CATALOG_MARKER, AUTOCATALOG_MARKER):
-            draft.remove(item.path)
+    waiting = [folder] if draft.find(folder) is not None else []
+    while waiting:
+        for item in draft.listing(waiting.pop()):
+            if item.path in seen or seen.has_below(item.path):
+                if item.entry.is_directory:
+                    waiting.append(item.path)
+            elif item.entry.name not in (CATALOG_MARKER, AUTOCATALOG_MARKER):
+                draft.remove(item.path)

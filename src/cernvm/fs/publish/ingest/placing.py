@@ -128,19 +128,28 @@ class Placer:
 
     def _remove_lower(self, path: bytes) -> None:
         """Take away what stands at a path, but for what this layer placed."""
-        if self._seen.is_in_layer(path):
-            self._clear_lower(path)
-        elif path != self._at and self._draft.find(path) is not None:
-            self._draft.remove(path)
-            self._folder = None
-            for held in [one for one in self._held if (one + b"/").startswith(path + b"/")]:
-                del self._held[held]  # it was there as the first name of something of this layer
+        waiting = [path]
+        while waiting:
+            one = waiting.pop()
+            if self._seen.is_in_layer(one):
+                waiting += self._below(one)
+            elif one != self._at and self._draft.find(one) is not None:
+                self._draft.remove(one)
+                self._folder = None
+                for held in [held for held in self._held if (held + b"/").startswith(one + b"/")]:
+                    del self._held[
+                        held
+                    ]  # it was there as the first name of something of this layer
 
     def _clear_lower(self, path: bytes) -> None:
+        for below in self._below(path):
+            self._remove_lower(below)
+
+    def _below(self, path: bytes) -> list[bytes]:
         item = self._draft.find(path)
-        if item is not None and item.entry.is_directory:
-            for below in self._draft.listing(path):
-                self._remove_lower(below.path)
+        if item is None or not item.entry.is_directory:
+            return []
+        return [below.path for below in self._draft.listing(path)]
 
     def _put(self, member: Member, content: Content) -> None:
         path = self._at + member.path
