@@ -8,7 +8,7 @@ of trust does not hold for. What came of a stream that broke off stays, and is n
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cernvm.core.errors import InvalidInputError, NotFoundError, ObjectFormatErr
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind, object_path
 from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.replicate.contents import Contents
+from cernvm.fs.replicate.doubts import read_doubts, write_doubts
 from cernvm.fs.replicate.presence import Presence
 from cernvm.fs.replicate.replica import Replica
 from cernvm.fs.replicate.replicating import read_replicated
@@ -70,7 +71,8 @@ def import_stream(
     used = clock or SystemClock()
     with store.exclusive(wait_s):
         known = read_replicated(store, replica.name)
-        scope = _scope(store, header)
+        doubted = read_doubts(store)
+        scope = _scope(store, header, doubted)
         write_state(store, scope, is_working=True)
         judge = read_judge(
             replica.name,
@@ -79,13 +81,15 @@ def import_stream(
             now=used.now(),
         )
         with tempfile.TemporaryDirectory(prefix="cvm-import-") as scratch:
-            taking = _Taking(store, Path(scratch), on_progress)
+            taking = _Taking(store, Path(scratch), doubted, on_progress)
             for record in reader.records():
                 taking.take(record)
         offer = taking.offer(judge, header)
         check_no_older(offer.manifest, known)
         _check_roots(store, header, offer)
         reveal(store, offer, roots=header.roots, now=used.now())
+        if taking.doubted != doubted:
+            write_doubts(store, taking.doubted)
         write_state(store, scope, is_working=False)
         store.replace(LAST_SNAPSHOT_PATH, f"{format_date(used.now())}\n".encode())
         note_status(store, {"last_snapshot": format_date(used.now())})
@@ -100,7 +104,7 @@ def import_stream(
     )
 
 
-def _scope(store: ObjectStore, header: Header) -> Scope:
+def _scope(store: ObjectStore, header: Header, doubted: Collection[Digest]) -> Scope:
     """What the store holds whole; a catalog that is there must tell that everything below it is."""
     state = read_state(store)
     scope = Scope(tags=(), has_packs=True if state is None else state.has_packs)
@@ -110,7 +114,9 @@ def _scope(store: ObjectStore, header: Header) -> Scope:
             f"it is not certain that what is here of {header.name} is whole",
             advice="replicate all of it from an upstream, or import a full stream into an empty store",
         )
-    if header.base is not None and not store.has(object_path(header.base, ObjectKind.CATALOG)):
+    if header.base is not None and (
+        header.base in doubted or not store.has(object_path(header.base, ObjectKind.CATALOG))
+    ):
         raise NotFoundError(
             "revision",
             f"{header.base_revision} ({header.base})",
@@ -139,15 +145,24 @@ class _Taking:
     """Puts the objects of a stream as they come."""
 
     def __init__(
-        self, store: ObjectStore, scratch: Path, on_progress: Callable[[int], None]
+        self,
+        store: ObjectStore,
+        scratch: Path,
+        doubted: Collection[Digest],
+        on_progress: Callable[[int], None],
     ) -> None:
         self.objects = 0
         self.new_objects = 0
         self._store = store
-        self._presence = Presence(store)
+        self._presence = Presence(store, doubted=doubted)
         self._scratch = scratch
         self._on_progress = on_progress
         self._documents: dict[str, bytes] = {}
+
+    @property
+    def doubted(self) -> set[Digest]:
+        """The catalogs in the store that it did not bring, and that nobody vouches for."""
+        return self._presence.doubted
 
     def take(self, record: StreamedObject | StreamedDocument) -> None:
         """Put an object, or keep a document for the end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import logging
+from collections.abc import Iterable
 
 from cernvm.core.digest import DIGEST_BYTES, Digest
 from cernvm.core.errors import FormatError, NotFoundError
@@ -20,10 +21,14 @@ log = logging.getLogger(__name__)
 class Presence:
     """Which objects are there; if it `repairs`, all are read, and those that are damaged removed.
 
+    Shape: `doubted` catalogs count as missing until they are put.
     Units: 21 bytes of memory an object where folders are listed, else a bounded number. Concurrency: one thread.
     """
 
-    def __init__(self, store: ObjectStore, *, repairs: bool = False) -> None:
+    def __init__(
+        self, store: ObjectStore, *, repairs: bool = False, doubted: Iterable[Digest] = ()
+    ) -> None:
+        self.doubted = set(doubted)
         self._store = store
         self._repairs = repairs
         self._lists = store.lanes > _CHEAP_LANES and not repairs
@@ -32,6 +37,8 @@ class Presence:
 
     def has(self, digest: Digest, kind: ObjectKind) -> bool:
         """Whether the store holds an object; one that is known to be there is not asked for again."""
+        if kind is ObjectKind.CATALOG and digest in self.doubted:
+            return False
         name = _name(digest, kind)
         if name in self._seen:
             return True
@@ -42,6 +49,8 @@ class Presence:
 
     def add(self, digest: Digest, kind: ObjectKind) -> None:
         """State that an object was put."""
+        if kind is ObjectKind.CATALOG:
+            self.doubted.discard(digest)
         if len(self._seen) >= _REMEMBERED and not self._lists:
             self._seen.clear()
         self._seen.add(_name(digest, kind))

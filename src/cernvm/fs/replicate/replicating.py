@@ -22,6 +22,7 @@ from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind
 from cernvm.fs.format.reflog import ReferenceKind
 from cernvm.fs.peers import open_peers
 from cernvm.fs.replicate.crew import DEFAULT_THREADS, Crew
+from cernvm.fs.replicate.doubts import read_doubts, write_doubts
 from cernvm.fs.replicate.peering import StoreHoldings
 from cernvm.fs.replicate.replica import Replica
 from cernvm.fs.replicate.revealing import check_root, objects_beside, reveal
@@ -179,6 +180,7 @@ class _Replication:
         is_done = state is not None and state.is_done(scope) and not self._repairs
         if known == offer.manifest and is_done and self._has_root(offer):
             return self._finished(offer, Tally(), 0, is_new=False)
+        doubted = read_doubts(self._store)
         self._store.replace(IS_SNAPSHOTTING_PATH, _line(self._clock.now()))
         write_state(self._store, scope, is_working=True, trusts_presence=trusts_presence)
         try:
@@ -198,6 +200,7 @@ class _Replication:
                     scope,
                     Path(scratch),
                     trusts_presence=trusts_presence,
+                    doubted=doubted,
                     repairs=self._repairs,
                     on_progress=self._on_progress,
                 )
@@ -206,6 +209,8 @@ class _Replication:
                 self._peer_objects += peers.counter.now.fetched
         finally:
             self._store.delete(IS_SNAPSHOTTING_PATH)
+        if (left := walk.doubted()) != doubted:
+            write_doubts(self._store, left)
         write_state(self._store, scope, is_working=False)
         return self._finished(offer, walk.tally, len(brought), is_new=is_new)
 

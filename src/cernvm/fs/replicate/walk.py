@@ -20,6 +20,7 @@ from cernvm.fs.format.pack import Pack
 from cernvm.fs.format.profile import MAX_PROFILE_BYTES, parse_profile
 from cernvm.fs.replicate.contents import Contents, Wanted, objects_at
 from cernvm.fs.replicate.crew import Crew, Done, Job
+from cernvm.fs.replicate.doubts import catalogs_there
 from cernvm.fs.replicate.presence import Presence
 from cernvm.fs.replicate.scope import Scope
 from cernvm.fs.store.port import ObjectStore
@@ -65,8 +66,8 @@ class _Node:
 class Walk:
     """Brings whole revisions into a store.
 
-    Shape: `trusts_presence` whether a catalog in the store means that all below it is there; otherwise such catalogs
-    are read, too; if it `repairs`, every object is. `scratch` is a folder for open catalogs.
+    Shape: `trusts_presence` whether a catalog in the store, unless it is `doubted`, means that all below it is there;
+    otherwise such catalogs are read, too; if it `repairs`, every object is. `scratch` is a folder for open catalogs.
     Errors: of the fetcher, of the store, and `CatalogFormatError`; what came stays.
     """
 
@@ -78,6 +79,7 @@ class Walk:
         scratch: Path,
         *,
         trusts_presence: bool,
+        doubted: Iterable[Digest] = (),
         repairs: bool = False,
         on_progress: Callable[[Tally], None] = lambda _: None,
     ) -> None:
@@ -88,7 +90,9 @@ class Walk:
         self._scratch = scratch
         self._trusts_presence = trusts_presence
         self._on_progress = on_progress
-        self._presence = Presence(store, repairs=repairs)
+        self._presence = Presence(
+            store, repairs=repairs, doubted=doubted if trusts_presence else ()
+        )
         self._numbers = count()
         self._nodes: dict[Digest, _Node] = {}
         self._complete: set[Digest] = set()  # of those that are read though they are there
@@ -129,6 +133,12 @@ class Walk:
             self._store.put(object_path(digest, kind), stored)
             self._presence.add(digest, kind)
             self.tally = replace(self.tally, objects=self.tally.objects + 1)
+
+    def doubted(self) -> set[Digest]:
+        """The catalogs in the store that were neither believed nor looked into."""
+        if self._trusts_presence:
+            return self._presence.doubted
+        return {one for one in catalogs_there(self._store) if one not in self._complete}
 
     def _step(self) -> bool:
         """Do what can be done, and take in one object; False when nothing is left."""
