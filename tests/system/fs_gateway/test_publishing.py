@@ -74,8 +74,11 @@ def test_publishing_the_same_again_makes_no_revision(site, publishers, grow):
 
 
 def test_a_tag_is_set_by_the_gateway(site, publishers, grow):
-    publishers().publish(grow(a=b"a"), "/one", tag="v1", description="first")
+    tree = grow(a=b"a")
+    publishers().publish(tree, "/one", tag="v1", description="first")
+    repeated = publishers().publish(tree, "/one", tag="v1")
 
+    assert (repeated.is_new, repeated.tags) == (False, ("v1",))
     tags = {tag.name: tag for tag in read_tags(site.manifest, site.store)}
     assert (tags["v1"].revision, tags["v1"].description) == (1, "first")
 

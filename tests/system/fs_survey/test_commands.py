@@ -254,3 +254,15 @@ def test_a_replica_is_collected_without_a_new_signature(run, repository, tmp_pat
     checked = json.loads(run("check", copy, "--everything", "--json"))
     assert checked["problems"] == 0
     assert checked["revisions"] == 4
+
+
+def test_a_store_that_is_gone_hides_no_other_repository(answer, repository, home, capsys):
+    record = home.path / "repositories" / "gone.cernvm.test.toml"
+    shutil.copy(home.path / "repositories" / f"{NAME}.toml", record)
+    text = record.read_text().replace(NAME, "gone.cernvm.test")
+    record.write_text(text.replace(repository.storage, "/nowhere"))
+
+    rows = {row["name"]: row for row in answer("ls")}
+
+    assert rows[NAME]["revision"] == 8
+    assert "error" in rows["gone.cernvm.test"]

@@ -16,7 +16,7 @@ from cernvm.cli.repo.shown import (
     warn_of_whitelist,
 )
 from cernvm.core.digest import Algorithm
-from cernvm.core.errors import InvalidInputError
+from cernvm.core.errors import CvmError, InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.creating import create_repository, remove_repository
 from cernvm.fs.publish.repository import (
@@ -98,10 +98,24 @@ def create(
 @click.pass_obj
 def list_repositories(edge: Edge, *, as_json: bool) -> None:
     """List the repositories that are published from here, and the replicas."""
-    rows = [described(repository) for repository in known_repositories(edge.home)]
-    rows += [described_replica(replica) for replica in known_replicas(edge.home)]
+    rows = []
+    for repository in known_repositories(edge.home):
+        try:
+            rows.append(described(repository))
+        except CvmError as error:  # the others are listed all the same
+            rows.append(_unread(repository.name, "repository", repository.storage, error))
+    for replica in known_replicas(edge.home):
+        try:
+            rows.append(described_replica(replica))
+        except CvmError as error:
+            rows.append(_unread(replica.name, "replica", replica.storage, error))
     columns = ("name", "kind", "revision", "hash", "compression", "packs", "storage")
     print_rows(rows, columns=columns, as_json=as_json)
+
+
+def _unread(name: str, kind: str, storage: str, error: CvmError) -> dict[str, object]:
+    click.echo(f"cvm: {name}: {error.what}", err=True)
+    return {"name": name, "kind": kind, "storage": storage, "error": error.what}
 
 
 @click.command(epilog="Example: cvm repo info sft.cernvm.test --json")

@@ -22,13 +22,12 @@ from cernvm.core.digest import parse_digest
 from cernvm.core.errors import (
     CvmError,
     DeniedError,
-    ExistsError,
     FormatError,
     LeaseLostError,
     UnavailableError,
 )
 from cernvm.core.log import fields
-from cernvm.fs.format.history import automatic_name, check_tag_name
+from cernvm.fs.format.history import Tag, automatic_name
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.format.objects import parse_object_path
 from cernvm.fs.gateway.client import Committed, GatewayClient, Given
@@ -37,7 +36,7 @@ from cernvm.fs.gateway.object_pack import SentObject
 from cernvm.fs.gateway.protocol import CommitRequest
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.publish.revision import Written, read_manifest
-from cernvm.fs.publish.sink import Served
+from cernvm.fs.publish.sink import Served, check_new_tag, names
 from cernvm.fs.store.port import ObjectStatus, ObjectStore
 from cernvm.fs.survey.reading import read_tags
 
@@ -242,18 +241,22 @@ class GatewaySink:
     def __init__(self, repository: Repository, store: RemoteStore) -> None:
         self._repository = repository
         self._store = store
+        self._tags: tuple[Tag, ...] = ()
 
     def begin(self, tag: str) -> Manifest:
         manifest = read_manifest(self._repository, self._store)
         if tag:
-            check_tag_name(tag)
-            if any(known.name == tag for known in read_tags(manifest, self._store)):
-                raise ExistsError("tag", tag, advice="choose another name")
+            self._tags = read_tags(manifest, self._store)
+            if not names(tag, manifest.root_catalog, self._tags):
+                check_new_tag(tag, self._tags)
         return manifest
 
     def finish(
         self, root: Written, *, base: Manifest, tag: str, description: str, now: datetime
     ) -> Served:
+        if names(tag, root.digest, self._tags):
+            return Served(base, (tag,), 0)
+        check_new_tag(tag, self._tags)
         request = CommitRequest(base.root_catalog, root.digest, tag, description)
         committed = self._store.commit(request)
         manifest = replace(base, revision=committed.revision, published_at=now)

@@ -189,6 +189,10 @@ def open_index(path: Path | None, *, recipe: str = "") -> Iterator[Index]:
         database.close()
 
 
+class _OtherRecipe(sqlite3.DatabaseError):
+    """The files were stored in another way, which is nothing wrong."""
+
+
 def _connect(path: Path | None, recipe: str) -> sqlite3.Connection:
     if path is not None:
         try:
@@ -196,6 +200,9 @@ def _connect(path: Path | None, recipe: str) -> sqlite3.Connection:
             for _ in range(2):
                 try:
                     return _prepare(sqlite3.connect(path, timeout=5), recipe)
+                except _OtherRecipe:
+                    log.info("index.forgotten", extra=fields(path=path))
+                    path.unlink(missing_ok=True)
                 except sqlite3.Error as exc:
                     log.warning("index.made_anew", extra=fields(path=path, error=str(exc)))
                     path.unlink(missing_ok=True)
@@ -217,7 +224,7 @@ def _prepare(database: sqlite3.Connection, recipe: str) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"version {version}")
         known = database.execute("SELECT text FROM recipe").fetchall()
         if known != [(recipe,)]:
-            raise sqlite3.DatabaseError("it is of files that were stored in another way")
+            raise _OtherRecipe
         database.execute("SELECT count(*) FROM (SELECT 1 FROM files LIMIT 1)").fetchone()
     except sqlite3.Error:
         database.close()

@@ -38,7 +38,7 @@ def open_store(location: str) -> ObjectStore:
             return _open_fsspec(location)
     except ImportError as exc:
         raise PrerequisiteError(
-            f"{location.partition('?')[0]} needs the Python module {exc.name}",
+            f"{location.partition('?')[0]} needs a Python module: {exc}",
             advice="install the extra that has it: pip install 'cernvm[s3]' or 'cernvm[fsspec]'",
         ) from None
     raise InvalidInputError(

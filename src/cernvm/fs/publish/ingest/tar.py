@@ -82,7 +82,10 @@ class TarReader:
             extra = _Extra()
 
     def _block(self) -> bytes:
+        is_first = not self._archive.position
         block = self._archive.read(BLOCK_BYTES)
+        if is_first:
+            _check_first(block, self._archive.growth.name)
         if len(block) < BLOCK_BYTES:
             raise InvalidInputError("the archive is cut off: it does not say that it is at its end")
         return block
@@ -209,6 +212,15 @@ class _Reader:
             raise wrong_member(self._name, "is cut off")
         self._left -= len(data)
         return data
+
+
+def _check_first(block: bytes, name: str) -> None:
+    if block.startswith(b"PK\3\4"):
+        raise InvalidInputError(f"{name} is a zip, not a tar", advice="give a zip as a file")
+    if not block:
+        raise InvalidInputError(f"{name} is empty", advice="look at what should have written it")
+    if len(block) < BLOCK_BYTES:
+        raise InvalidInputError(f"{name} is no archive, or cut off after {len(block)} bytes")
 
 
 def _device(header: Header) -> int:
