@@ -205,8 +205,11 @@ def test_a_tree_that_holds_what_belongs_to_the_repository_is_refused(repository,
 
 
 @needs_root
-def test_the_storage_is_found_under_another_name_too(repository, store, tree):
-    os.link(repository.keys.signing, tree / "innocent")
+@pytest.mark.parametrize("secret", ["master", "signing", "next_signing", "second", "gateway"])
+def test_no_secret_is_published_under_another_name(repository, store, tree, secret):
+    path = getattr(repository.keys, secret)
+    path.touch()
+    os.link(path, tree / "innocent")
     with pytest.raises(InvalidInputError, match="innocent"):
         publish_tree(repository, store, tree)
 

@@ -66,7 +66,7 @@ def join_repository(
         object_path(manifest.root_catalog, ObjectKind.CATALOG)
     ):
         raise NotFoundError("revision of the repository in the store", objects)
-    write_private(_key_file(repository), format_key_file(secret))
+    write_private(repository.keys.gateway, format_key_file(secret))
     settings = replace(repository.settings, ttl_s=manifest.ttl_s, gc=manifest.garbage_collectable)
     joined = replace(repository, algorithm=manifest.root_catalog.algorithm, settings=settings)
     write_record(home, joined)
@@ -78,7 +78,7 @@ def leave_repository(home: Home, name: str) -> None:
     repository = read_repository(home, name)
     if not repository.gateway:
         raise InvalidInputError(f"{name} is kept here", advice=f"use cvm repo release {name}")
-    _key_file(repository).unlink(missing_ok=True)
+    repository.keys.gateway.unlink(missing_ok=True)
     forget_record(home, repository)
 
 
@@ -91,7 +91,7 @@ def open_publication(
     """
     if not repository.gateway:
         return repository, open_storage(repository), None
-    client = GatewayClient(check_url(repository.gateway), read_key_file(_key_file(repository)))
+    client = GatewayClient(check_url(repository.gateway), read_key_file(repository.keys.gateway))
     if not repository.keys.public.is_file():
         raise PrerequisiteError(
             f"{repository.keys.public} is missing, by which {repository.name} is trusted",
@@ -102,7 +102,3 @@ def open_publication(
     store = RemoteStore(client, open_storage(repository), path, direct=direct)
     # the gateway packs: it has all objects beside it
     return replace(repository, has_packs=False), store, GatewaySink(repository, store)
-
-
-def _key_file(repository: Repository) -> Path:
-    return repository.keys.folder / f"{repository.name}.gw"

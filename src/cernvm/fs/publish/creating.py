@@ -86,7 +86,7 @@ def _remove(home: Home, repository: Repository) -> None:
             store.delete(*batch)
     if isinstance(store, LocalStore):
         shutil.rmtree(store.folder)
-    for path in repository.keys.files:
+    for path in (*repository.keys.files, *repository.keys.secrets):
         path.unlink(missing_ok=True)
     forget_record(home, repository)
 

@@ -65,6 +65,11 @@ class Keys:
         return self.folder / f"{self.name}.ed25519.pub"
 
     @property
+    def gateway(self) -> Path:
+        """The secret by which another machine publishes through a gateway."""
+        return self.folder / f"{self.name}.gw"
+
+    @property
     def listed(self) -> Path:
         """Until when a whitelist lists certificates that are not in use."""
         return self.folder / f"{self.name}.listed"
@@ -80,6 +85,11 @@ class Keys:
     def are_complete(self) -> bool:
         """Whether all four files exist."""
         return all(path.is_file() for path in self.files)
+
+    @property
+    def secrets(self) -> tuple[Path, ...]:
+        """All that nobody else may have, whether they are there or not."""
+        return self.master, self.signing, self.next_signing, self.second, self.gateway
 
     @property
     def files(self) -> tuple[Path, Path, Path, Path]:

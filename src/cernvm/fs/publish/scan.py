@@ -270,8 +270,10 @@ def read_tree_dirtab(tree: Path) -> Dirtab:
 def identities_apart(repository: Repository, store: ObjectStore) -> frozenset[tuple[int, int]]:
     """Devices and inodes that no tree may hold: the store, which would grow while it is read, and secret keys."""
     found = set()
-    places = [repository.keys.master, repository.keys.signing]
-    for place in (*places, *([Path(store.location)] if "://" not in store.location else [])):
+    for place in (
+        *repository.keys.secrets,
+        *([Path(store.location)] if "://" not in store.location else []),
+    ):
         with suppress(OSError):
             status = place.stat()
             found.add((status.st_dev, status.st_ino))
