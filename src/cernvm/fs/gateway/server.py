@@ -31,6 +31,7 @@ from cernvm.fs.gateway.protocol import MAX_LIST_BYTES, MAX_MESSAGE_BYTES, parse_
 from cernvm.fs.gateway.routes import Events, Request, Route, Signed, find_route
 from cernvm.fs.gateway.service import Gateway
 from cernvm.fs.gateway.signature import parse_authorization
+from cernvm.net.bodies import body_bytes
 from cernvm.net.listening import open_listener
 
 log = logging.getLogger(__name__)
@@ -224,14 +225,13 @@ class _Exchange(BaseHTTPRequestHandler):
             )
 
     def _content_length(self) -> int:
-        text = self.headers.get("Content-Length", "0")
-        is_number = text.isascii() and text.isdecimal() and len(text) < 16
-        if not is_number or "Transfer-Encoding" in self.headers:
+        length = body_bytes(self.headers)
+        if length is None:
             self.close_connection = True
             raise InvalidInputError(
                 "a body needs a Content-Length, and nothing else about its length"
             )
-        return int(text)
+        return length
 
     def _read(self, size_bytes: int) -> bytes:
         """At most so many bytes of the body; empty at its end."""

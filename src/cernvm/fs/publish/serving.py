@@ -23,6 +23,7 @@ from cernvm.core.log import fields
 from cernvm.fs.publish.web.answers import answer
 from cernvm.fs.publish.web.failures import finding
 from cernvm.fs.publish.web.found import Asked, Beside, Found, Opened, Shelves, Storages
+from cernvm.net.bodies import body_bytes
 from cernvm.net.listening import open_listener
 
 __all__ = ["Asked", "RepositoryServer"]
@@ -128,7 +129,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         self.connection.settimeout(IDLE_TIMEOUT_S)
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+        if body_bytes(self.headers) != 0:
             # a body that nobody reads would be taken for the next request
             self.close_connection = True
         path = self.path.partition("?")[0]
