@@ -1,15 +1,20 @@
 """A folder that is published whenever it changes, and never while somebody writes to it."""
 
+import errno
+import os
 import queue
 import subprocess
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
 from cernvm.core.errors import CvmError, NotFoundError
 from cernvm.fs.publish.publishing import Options
 from cernvm.fs.publish.watching import watch_tree
+from cernvm.fs.publish.watching.inotify import Inotify
+from cernvm.fs.publish.watching.watch import NotedWatch
 
 from .conftest import check_equal, read_back
 
@@ -100,6 +105,31 @@ def test_a_fault_is_told_and_mended_by_the_next_change(repository, store, tree, 
 
     (tree / ".cvmfsdirtab").write_bytes(b"/absolute")
     assert told.get(timeout=20).revision == 2
+
+
+def test_it_goes_on_when_the_machine_gives_no_more_watches(tree, watching, monkeypatch):
+    told = watching(3, quiet_s=0.1, poll_s=0.05)
+    told.get(timeout=20)
+
+    def refuse(_self, _directory):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Inotify, "watch", refuse)
+    (tree / "new").mkdir()
+    assert told.get(timeout=20).revision == 2
+    (tree / "new" / "file").write_bytes(b"nobody notes this")
+    assert told.get(timeout=20).revision == 3
+
+
+def test_directories_that_are_gone_are_forgotten(tree):
+    with closing(NotedWatch(tree)) as watch:
+        for number in range(10):
+            (tree / f"d{number}").mkdir()
+            watch.forget()
+            (tree / f"d{number}").rmdir()
+        watch.forget()
+
+        assert len(watch._places) == 2
 
 
 def test_the_command_ends_on_sigterm(cvm, home, tree):

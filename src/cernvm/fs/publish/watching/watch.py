@@ -6,15 +6,25 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cernvm.core.errors import ChangedError
 from cernvm.core.log import fields
 from cernvm.fs.publish.source import walk_folders
-from cernvm.fs.publish.watching.inotify import CREATE, IS_DIRECTORY, MOVED_TO, OVERFLOW, Inotify
+from cernvm.fs.publish.watching.inotify import (
+    CREATE,
+    IGNORED,
+    IS_DIRECTORY,
+    MOVED_TO,
+    OVERFLOW,
+    Inotify,
+)
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class TreeWatch(Protocol):
@@ -37,13 +47,50 @@ class TreeWatch(Protocol):
 
 
 def open_watch(tree: Path, *, poll_s: float, is_polling: bool = False) -> TreeWatch:
-    """The best watch for a tree: the kernel's notes, unless there are too many directories or it has none to give."""
-    if not is_polling:
+    """The best watch for a tree: the kernel's notes, as long as it gives them for so many directories."""
+    return PolledWatch(tree, poll_s) if is_polling else BestWatch(tree, poll_s)
+
+
+class BestWatch:
+    """A watch by inotify until the machine gives no more of it, then one that walks the tree."""
+
+    def __init__(self, tree: Path, poll_s: float) -> None:
+        self._tree = tree
+        self._poll_s = poll_s
+        self._watch: TreeWatch
         try:
-            return NotedWatch(tree)
+            self._watch = NotedWatch(tree)
         except OSError as exc:
-            log.warning("watch.polling", extra=fields(tree=tree, reason=exc.strerror or str(exc)))
-    return PolledWatch(tree, poll_s)
+            self._poll(exc)
+
+    def wait_for_change(self) -> None:
+        self._try(lambda watch: watch.wait_for_change())
+
+    def wait_for_quiet(self, quiet_s: float) -> None:
+        self._try(lambda watch: watch.wait_for_quiet(quiet_s))
+
+    def forget(self) -> None:
+        self._try(lambda watch: watch.forget())
+
+    def has_changed(self) -> bool:
+        return self._try(lambda watch: watch.has_changed())
+
+    def close(self) -> None:
+        self._watch.close()
+
+    def _try(self, act: Callable[[TreeWatch], T]) -> T:
+        try:
+            return act(self._watch)
+        except OSError as exc:
+            self._watch.close()
+            self._poll(exc)
+        return act(self._watch)
+
+    def _poll(self, reason: OSError) -> None:
+        log.warning(
+            "watch.polling", extra=fields(tree=self._tree, reason=reason.strerror or str(reason))
+        )
+        self._watch = PolledWatch(self._tree, self._poll_s)
 
 
 class NotedWatch:
@@ -98,7 +145,9 @@ class NotedWatch:
     def _take(self) -> None:
         for event in self._inotify.read():
             self._has_changed = True
-            if event.mask & OVERFLOW:
+            if event.mask & IGNORED:
+                self._places.pop(event.number, None)
+            elif event.mask & OVERFLOW:
                 self._begin()
             elif event.mask & IS_DIRECTORY and event.mask & (CREATE | MOVED_TO):
                 above = self._places.get(event.number)
