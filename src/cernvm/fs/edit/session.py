@@ -270,12 +270,10 @@ def _left_to_the_command(*numbers: signal.Signals) -> Iterator[None]:
 @contextmanager
 def _terminal_back() -> Iterator[None]:
     """Take the terminal back at the end: a shell takes it, and in a namespace of its own cannot give it back."""
-    try:
+    terminal = -1  # where there is none
+    with suppress(OSError):
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        yield
-        return
-    is_ours = os.tcgetpgrp(terminal) == os.getpgrp()
+    is_ours = terminal >= 0 and os.tcgetpgrp(terminal) == os.getpgrp()
     try:
         yield
     finally:
@@ -284,4 +282,5 @@ def _terminal_back() -> Iterator[None]:
             with suppress(OSError):
                 os.tcsetpgrp(terminal, os.getpgrp())
             signal.signal(signal.SIGTTOU, before)
-        os.close(terminal)
+        if terminal >= 0:
+            os.close(terminal)

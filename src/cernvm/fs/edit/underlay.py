@@ -11,6 +11,7 @@ from cernvm.core.linux import limit_heaps
 from cernvm.fs.client import open_client
 from cernvm.fs.mount import LiveMount, MountSettings
 from cernvm.fs.mount.mounting import serve_mount
+from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import ObjectStore
 from cernvm.net import Chain, ChainFetcher, Link
 from cernvm.net.failover import Route
@@ -67,6 +68,8 @@ def mount_base(
 ) -> None:
     """Mount what `store` holds, and serve it until it is unmounted. Errors: those of `mount_repository`."""
     limit_heaps()
-    fetcher = ChainFetcher(Chain((STORE_HOST,)), StoreExchange(store))
+    # this process was forked, and its parent's connections were closed in it
+    ours = open_store(store.location) if store.location else store
+    fetcher = ChainFetcher(Chain((STORE_HOST,)), StoreExchange(ours))
     with open_client(settings.client, source=fetcher) as client:
         serve_mount(settings, client, ready=ready)
