@@ -1,9 +1,12 @@
 """Three revisions meet: below the lease the publisher's changes count, elsewhere the last revision."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cernvm.core.errors import ConflictError
+from cernvm.fs.format.entry import EntryFlag
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.gateway.lease import is_below
 from cernvm.fs.gateway.merging import Merge
@@ -104,3 +107,17 @@ def test_hard_links_stay_together(press):  # noqa: F811
 
     linked = [item for path, item in press.read()[0].items() if path.startswith(b"/a/")]
     assert [item.entry.link_count for item in linked] == [3, 3, 3]
+
+
+def test_what_only_the_repositorys_own_folder_has_is_no_publishers_to_set(press):  # noqa: F811
+    old = press.root
+    marked = folder_item(b"/a")
+    flags = marked.entry.flags | EntryFlag.HIDDEN | EntryFlag.BIND_MOUNTPOINT
+    with press.draft() as draft:
+        draft.put(replace(marked, entry=replace(marked.entry, flags=flags)))
+        new = draft.finish().root.digest
+    with press.draft(old) as draft:
+        Merge(old, new, b"", press.store).put_into(draft)
+        press.root = draft.finish().root.digest
+
+    assert press.read()[0][b"/a"].entry.flags == marked.entry.flags

@@ -26,7 +26,13 @@ from cernvm.fs.survey.opened import Revision, open_catalog
 
 _CHECKED_AT_ONCE = 500
 _OWN = b"/.cvmfs"  # the repository's own folder: its publishers do not write it
-_CATALOG_FLAGS = int(EntryFlag.NESTED_MOUNTPOINT | EntryFlag.NESTED_ROOT)
+# what follows from the catalogs, and what only the repository's own folder has
+_NOT_THEIRS = int(
+    EntryFlag.NESTED_MOUNTPOINT
+    | EntryFlag.NESTED_ROOT
+    | EntryFlag.BIND_MOUNTPOINT
+    | EntryFlag.HIDDEN
+)
 
 
 @dataclass(slots=True)
@@ -79,8 +85,8 @@ class Merge:
                 draft.remove(change.path)
             return
         entry = item.entry
-        if int(entry.flags) & _CATALOG_FLAGS:
-            flags = EntryFlag(int(entry.flags) & ~_CATALOG_FLAGS)
+        if int(entry.flags) & _NOT_THEIRS:
+            flags = EntryFlag(int(entry.flags) & ~_NOT_THEIRS)
             item = replace(item, entry=replace(entry, flags=flags))
         if entry.hardlink_group:
             parent = change.path.rpartition(b"/")[0]
