@@ -13,6 +13,9 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.choices import (
+    wait_option,
+)
 from cernvm.cli.repo.places import (
     Place,
     Step,
@@ -56,14 +59,7 @@ from cernvm.fs.survey.collect import LEFTOVER_DAYS, Collected, Keeping, collect
 )
 @click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
 @click.option("--force", is_flag=True, help="Also where gc is off, or a lease is open.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a publication may still go on.",
-)
+@wait_option(60.0)
 @click.option(
     "--log", "log_path", type=click.Path(path_type=Path), help="Append each deleted path."
 )
@@ -78,7 +74,7 @@ def gc(
     leftovers: bool,
     dry_run: bool,
     force: bool,
-    wait: float,
+    wait_s: float,
     log_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -107,7 +103,7 @@ def gc(
             keeping,
             dry_run=dry_run,
             force=force,
-            wait_s=wait,
+            wait_s=wait_s,
             on_delete=_logging(written, dry_run=dry_run),
             on_step=step,
         )

@@ -12,6 +12,11 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.choices import (
+    message_option,
+    tag_option,
+    wait_option,
+)
 from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.shown import parse_owner
@@ -42,12 +47,6 @@ PS1="(edit $CVM_EDIT) $PS1"
 _at = click.option(
     "--at", default="/", metavar="PATH", help="Change only what is below this folder."
 )
-_wait = click.option(
-    "--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
-    help="How long another publisher may still be at work.",
-)  # fmt: skip
-_tag = click.option("--tag", default="", metavar="TAG", help="Name the revision.")
-_message = click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
 
 
 @click.command(
@@ -62,10 +61,10 @@ _message = click.option("--message", default="", metavar="TEXT", help="Describe 
     "--yes", "is_sure", is_flag=True, help="Publish without a question, if COMMAND succeeds."
 )
 @click.option("--discard", is_flag=True, help="Show what COMMAND does, and drop it.")
-@_tag
-@_message
+@tag_option
+@message_option
 @click.option("--owner", default="", metavar="root|UID:GID", help="Owner of all that was changed.")
-@_wait
+@wait_option()
 @click.pass_context
 def edit(
     ctx: click.Context,
@@ -120,7 +119,7 @@ def edit(
     metavar="FROM=TO",
     help="Begin with a copy of FROM at TO, made without reading it.",
 )
-@_wait
+@wait_option()
 @click.pass_context
 def transaction(ctx: click.Context, *, name: str, at: str, template: str, wait_s: float) -> int:
     """Open a transaction of NAME, which is published by `cvm repo publish NAME` and dropped by `cvm repo abort NAME`.
@@ -165,9 +164,9 @@ def abort(edge: Edge, *, name: str) -> None:
 @click.argument("target", metavar="TO")
 @click.option("--from-tag", default="", metavar="TAG", help="Copy it as it was in that revision.")
 @click.option("--replace", "replaces", is_flag=True, help="Drop what stands at TO.")
-@_tag
-@_message
-@_wait
+@tag_option
+@message_option
+@wait_option()
 @json_option
 @click.pass_obj
 def copy(

@@ -11,6 +11,14 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.choices import (
+    dry_run_option,
+    message_option,
+    owner_option,
+    settings_option,
+    tag_option,
+    wait_option,
+)
 from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.rehearsing import ShownRehearsal
@@ -44,9 +52,7 @@ from cernvm.fs.publish.settings import with_settings
 )
 @click.option("--delete", is_flag=True, help="Remove what is at PATH and not in ARCHIVE.")
 @click.option("--nested", is_flag=True, help="Give PATH a catalog of its own.")
-@click.option(
-    "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in ARCHIVE."
-)
+@owner_option
 @click.option(
     "--python", default="", metavar="X.Y", help="Python that a wheel or conda package is for."
 )
@@ -61,22 +67,11 @@ from cernvm.fs.publish.settings import with_settings
 )
 @click.option("--image", default="", metavar="NAME", help="Which image of an OCI layout.")
 @click.option("--platform", default="", metavar="OS/ARCH", help="Which of an image's platforms.")
-@click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
-@click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
-@click.option(
-    "--set",
-    "chosen",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting for this time, see `cvm repo settings`; may be repeated.",
-)
-@click.option(
-    "--wait",
-    default=0.0,
-    metavar="SECONDS",
-    help="How long another publisher may still be at work.",
-)
-@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@tag_option
+@message_option
+@settings_option
+@wait_option()
+@dry_run_option
 @json_option
 @click.pass_obj
 def ingest_(
@@ -98,7 +93,7 @@ def ingest_(
     tag: str,
     message: str,
     chosen: Sequence[str],
-    wait: float,
+    wait_s: float,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -113,7 +108,7 @@ def ingest_(
         tag=tag,
         description=message,
         owner=parse_owner(owner),
-        wait_s=wait,
+        wait_s=wait_s,
         rehearse=rehearsal.tell if dry_run else None,
     )
     how = Ingestion(

@@ -11,6 +11,14 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.choices import (
+    dry_run_option,
+    message_option,
+    owner_option,
+    settings_option,
+    tag_option,
+    wait_option,
+)
 from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.cli.repo.shown import parse_owner
@@ -32,33 +40,20 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.argument("tree", required=False, type=click.Path(path_type=Path))
 @click.option("--at", default="/", show_default=True, metavar="PATH", help="Replace what is here.")
-@click.option("--tag", default="", metavar="TAG", help="Name the revision; the time, if not given.")
+@tag_option
 @click.option(
     "--branch", default="", metavar="NAME", help="Go on beside what is served: only a tag names it."
 )
-@click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
-@click.option(
-    "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in TREE."
-)
+@message_option
+@owner_option
 @click.option(
     "--packs/--no-packs",
     default=None,
     help="Also store small files together, for clients far away; kept for the next time.  [default: packs]",
 )
-@click.option(
-    "--set",
-    "chosen",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting for this time, see `cvm repo settings`; may be repeated.",
-)
-@click.option(
-    "--wait",
-    default=0.0,
-    metavar="SECONDS",
-    help="How long another publisher may still be at work.",
-)
-@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@settings_option
+@wait_option()
+@dry_run_option
 @click.option(
     "--thorough", is_flag=True, help="Read all files, store what was lost, write all catalogs."
 )
@@ -76,7 +71,7 @@ def publish(
     owner: str,
     packs: bool | None,
     chosen: Sequence[str],
-    wait: float,
+    wait_s: float,
     dry_run: bool,
     thorough: bool,
     as_json: bool,
@@ -104,7 +99,7 @@ def publish(
         description=message,
         owner=parse_owner(owner),
         is_thorough=thorough,
-        wait_s=wait,
+        wait_s=wait_s,
         rehearse=None if rehearsal is None else rehearsal.tell,
     )
     if tree is None:

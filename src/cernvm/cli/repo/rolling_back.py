@@ -6,6 +6,12 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.choices import (
+    dry_run_option,
+    message_option,
+    tag_option,
+    wait_option,
+)
 from cernvm.cli.repo.diffing import shown_totals, totals_row
 from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.places import find_root, open_place, parse_paths
@@ -27,17 +33,10 @@ from cernvm.fs.survey.difference import Totals, diff
 )
 @click.option("--at", default="/", show_default=True, metavar="PATH", help="Only there and below.")
 @click.option("--drop-tags", is_flag=True, help="Forget the tags of all later revisions.")
-@click.option("--tag", default="", metavar="TAG", help="Name the new revision.")
-@click.option("--message", default="", metavar="TEXT", help="Describe the tag.")
-@click.option("--dry-run", is_flag=True, help="Only count what would change.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a publication may still go on.",
-)
+@tag_option
+@message_option
+@dry_run_option
+@wait_option(60.0)
 @json_option
 @click.pass_obj
 def rollback(
@@ -50,7 +49,7 @@ def rollback(
     tag: str,
     message: str,
     dry_run: bool,
-    wait: float,
+    wait_s: float,
     as_json: bool,
 ) -> None:
     """Publish again what an older revision of repository NAME was.
@@ -70,7 +69,7 @@ def rollback(
         else:
             click.echo(shown_totals(totals))
         return
-    wanted = Rollback(target, under, drop_tags, tag, message, wait)
+    wanted = Rollback(target, under, drop_tags, tag, message, wait_s)
     with shown_progress() as progress:
         published = roll_back(place.repository, place.store, wanted, progress=progress)
     tell_published(edge.home, place.repository, published, as_json=as_json)

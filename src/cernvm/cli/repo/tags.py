@@ -6,6 +6,9 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
+from cernvm.cli.repo.choices import (
+    wait_option,
+)
 from cernvm.cli.repo.following import follow_up
 from cernvm.cli.repo.places import Place, find_root, open_place
 from cernvm.cli.repo.shown import print_fields
@@ -14,14 +17,7 @@ from cernvm.fs.format.history import Tag, is_automatic
 from cernvm.fs.publish.tags import TagChange, adding, change_tags, find_tag, moving, removing
 from cernvm.fs.survey.reading import read_tags
 
-_WAIT = click.option(
-    "--wait",
-    type=click.FloatRange(0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a publication may still go on.",
-)
+_WAIT = wait_option(60.0)
 _MESSAGE = click.option("--message", default=None, metavar="TEXT", help="Describe the tag.")
 _TO = click.option(
     "--to",
@@ -67,12 +63,12 @@ def show(place: Place, *, tag_name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def add(
-    place: Place, *, tag_name: str, to: str, message: str | None, wait: float, as_json: bool
+    place: Place, *, tag_name: str, to: str, message: str | None, wait_s: float, as_json: bool
 ) -> None:
     """Name a revision."""
     root = find_root(place, to).root_catalog if to else None
     change = adding(place.store, tag_name, root=root, description=message or "")
-    tags = _changed(place, change, wait_s=wait)
+    tags = _changed(place, change, wait_s=wait_s)
     print_fields(_row(find_tag(tags, tag_name)), as_json=as_json)
 
 
@@ -84,12 +80,12 @@ def add(
 @json_option
 @click.pass_obj
 def move(
-    place: Place, *, tag_name: str, to: str, message: str | None, wait: float, as_json: bool
+    place: Place, *, tag_name: str, to: str, message: str | None, wait_s: float, as_json: bool
 ) -> None:
     """Have a tag name another revision."""
     root = find_root(place, to).root_catalog if to else None
     change = moving(place.store, tag_name, root=root, description=message)
-    tags = _changed(place, change, wait_s=wait)
+    tags = _changed(place, change, wait_s=wait_s)
     print_fields(_row(find_tag(tags, tag_name)), as_json=as_json)
 
 
@@ -100,12 +96,12 @@ def move(
 )
 @_WAIT
 @click.pass_obj
-def remove(place: Place, *, tag_names: tuple[str, ...], automatic: bool, wait: float) -> None:
+def remove(place: Place, *, tag_names: tuple[str, ...], automatic: bool, wait_s: float) -> None:
     """Forget tags; their revisions stay until they are collected."""
     names = list(tag_names)
     if automatic:
         names += [t.name for t in read_tags(place.manifest, place.store) if is_automatic(t)]
-    _changed(place, removing(names), wait_s=wait)
+    _changed(place, removing(names), wait_s=wait_s)
     click.echo(f"removed {len(names)} tags")
 
 

@@ -9,6 +9,9 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option
+from cernvm.cli.repo.choices import (
+    owner_option,
+)
 from cernvm.cli.repo.following import follow_up
 from cernvm.cli.repo.shown import parse_owner, published_row
 from cernvm.core.errors import CvmError, InvalidInputError
@@ -22,9 +25,7 @@ from cernvm.fs.publish.watching import watch_tree
 @click.argument("name")
 @click.argument("tree", type=click.Path(path_type=Path))
 @click.option("--at", default="/", show_default=True, metavar="PATH", help="Replace what is here.")
-@click.option(
-    "--owner", default="", metavar="root|UID:GID", help="Owner of every path, not as in TREE."
-)
+@owner_option
 @click.option(
     "--quiet",
     default=2.0,
