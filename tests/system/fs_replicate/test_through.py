@@ -1,6 +1,8 @@
 """A pass-through replica: what is asked for is fetched once, verified, and kept; a sick upstream is survived."""
 
 import threading
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -15,11 +17,13 @@ from cernvm.core.errors import (
 from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.replicate.through.record import (
     PassThrough,
+    forget_pass_through,
     known_pass_throughs,
     write_pass_through,
 )
 from cernvm.fs.replicate.through.shelf import Shelf
 from cernvm.fs.replicate.through.store import open_through
+from cernvm.fs.store.parts import read_whole
 from system.replicas import NAME, read_tree_back
 from system.sick import Fault
 
@@ -210,7 +214,8 @@ def test_the_shelf_keeps_what_was_asked_for_last(tmp_path):
     first = next(iter(objects))
     for path, data in objects.items():
         shelf.put(path, data)
-        assert shelf.get(first) == objects[first]
+        with closing(shelf.open(first)) as parts:
+            assert read_whole(parts) == objects[first]
         assert shelf.size_bytes <= 20_000
 
     on_disk = [file for file in (tmp_path / "shelf/data").rglob("*") if file.is_file()]
@@ -220,13 +225,18 @@ def test_the_shelf_keeps_what_was_asked_for_last(tmp_path):
     assert first in again
 
 
-def test_a_record_is_read_as_it_was_written(home, tmp_path):
-    one = PassThrough(
-        NAME, tmp_path, ("http://a/cvmfs/x",), (tmp_path / "k",), 1 << 30, "DIRECT", 5
-    )
-    write_pass_through(home, one)
+def test_a_record_is_read_as_it_was_written_and_keeps_its_keys(home, tmp_path):
+    key = tmp_path / "k"
+    key.write_bytes(b"a key")
+    one = PassThrough(NAME, tmp_path, ("http://a/cvmfs/x",), (key,), 1 << 30, "DIRECT", 5, (key,))
+    known = write_pass_through(home, one)
+    key.unlink()
 
-    assert known_pass_throughs(home) == [one]
+    assert known_pass_throughs(home) == [known]
+    assert [kept.read_bytes() for kept in known.public_keys] == [b"a key"]
+    assert replace(known, public_keys=(key,), second_keys=(key,)) == one
+    forget_pass_through(home, NAME)
+    assert list(home.through.iterdir()) == []
 
 
 def test_a_full_disk_keeps_nothing_and_serves_all(upstream, through, monkeypatch):

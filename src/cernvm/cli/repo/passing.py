@@ -62,6 +62,14 @@ def pass_through() -> None:
     metavar="FILE",
     help="The repository's public key; any of several may vouch for it.",
 )
+@click.option(
+    "--second-key",
+    "second_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Also ask for a second signature, by this key.",
+)
 @click.option("--storage", type=click.Path(path_type=Path), help="Folder for what is kept.")
 @click.option(
     "--limit",
@@ -89,6 +97,7 @@ def add(
     urls: Sequence[str],
     name: str,
     keys: Sequence[Path],
+    second_keys: Sequence[Path],
     storage: Path | None,
     limit: str,
     stale_days: float,
@@ -101,10 +110,11 @@ def add(
         name=chosen,
         storage=(storage or edge.home.storage / chosen).absolute(),
         urls=tuple(url.rstrip("/") for url in urls),
-        public_keys=tuple(key.absolute() for key in keys),
+        public_keys=tuple(keys),
         limit_bytes=parse_size(limit),
         proxies=proxy,
         stale_s=round(stale_days * 86400),
+        second_keys=tuple(second_keys),
     )
     if one.storage.exists() and any(one.storage.iterdir()):
         raise InvalidInputError(f"{one.storage} is not empty", advice="choose another --storage")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import socket
 import ssl
 import sys
@@ -151,13 +150,14 @@ class _Exchange(BaseHTTPRequestHandler):
         self.end_headers()
         if not with_body or not head.length:
             return
-        if found.descriptor is None:
-            self.wfile.write(found.data[head.first : head.first + head.length])
-        elif head.length <= self.wbufsize:
-            self.wfile.write(os.pread(found.descriptor, head.length, head.first))
-        else:
-            self.wfile.flush()
-            _send_file(self.connection, found.descriptor, head.first, head.length)
+        first, end = head.first, head.first + head.length
+        while first < end:
+            block = found.parts.read(first, min(_SEND_BYTES, end - first))
+            if not block:
+                msg = "a file became shorter while it was sent"
+                raise ConnectionAbortedError(msg)
+            self.wfile.write(block)
+            first += len(block)
 
     def _refuse(self, status: HTTPStatus) -> None:
         body = f"{status.phrase}\n".encode()
@@ -194,14 +194,3 @@ class _HeadReader(io.RawIOBase):
         if self._until is None:
             self._until = time.monotonic() + HEAD_TIMEOUT_S
         return size
-
-
-def _send_file(connection: socket.socket, descriptor: int, first: int, length: int) -> None:
-    end = first + length
-    while first < end:
-        block = os.pread(descriptor, min(_SEND_BYTES, end - first), first)
-        if not block:
-            msg = "a file became shorter while it was sent"
-            raise ConnectionAbortedError(msg)
-        connection.sendall(block)
-        first += len(block)

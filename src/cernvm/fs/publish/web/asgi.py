@@ -7,7 +7,6 @@ Source: the ASGI specification, version 3 (HTTP).
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from typing import Any
 from cernvm.fs.publish.web.answers import answer
 from cernvm.fs.publish.web.failures import finding
 from cernvm.fs.publish.web.found import Asked, Found, Shelves
+from cernvm.fs.store.parts import MemoryParts
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -76,12 +76,10 @@ class RepositoryApp:
         loop = asyncio.get_running_loop()
         while left:
             size = min(left, _SEND_BYTES)
-            if found.descriptor is None:
-                block = found.data[at : at + size]
+            if isinstance(found.parts, MemoryParts):
+                block = found.parts.read(at, size)
             else:
-                block = await loop.run_in_executor(
-                    self._threads, os.pread, found.descriptor, size, at
-                )
+                block = await loop.run_in_executor(self._threads, found.parts.read, at, size)
             if not block:
                 msg = "a file became shorter while it was sent"
                 raise ConnectionAbortedError(msg)

@@ -22,6 +22,7 @@ from cernvm.fs.format.objects import parse_object_path
 from cernvm.fs.publish.web.answers import Facts
 from cernvm.fs.store.headers import cache_control, content_type
 from cernvm.fs.store.opening import open_store
+from cernvm.fs.store.parts import FileParts, MemoryParts, PartedStore, Parts
 from cernvm.fs.store.port import ObjectStore
 
 _PATH = re.compile(
@@ -64,15 +65,13 @@ Beside = Callable[[Asked], Document | None]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The bytes at a path: in `data`, or in the open file `descriptor`, which the finder's caller closes."""
+    """The bytes at a path, of which the finder's caller lets go by `close`."""
 
     facts: Facts
-    data: bytes = b""
-    descriptor: int | None = None
+    parts: Parts
 
     def close(self) -> None:
-        if self.descriptor is not None:
-            os.close(self.descriptor)
+        self.parts.close()
 
 
 class Shelves:
@@ -98,14 +97,11 @@ class Shelves:
             body = document.body
             told = f"max-age={document.max_age_s}"
             facts = Facts(len(body), _tag_of(body), None, document.content_type, told)
-            return Found(facts, body)
+            return Found(facts, MemoryParts(body))
         file = match["file"]
         if isinstance(place, Path):
             return _in_folder(place, file)
-        data = place.get(file)
-        tag = _tag_of_object(file) or _tag_of(data)
-        facts = Facts(len(data), tag, None, content_type(file), cache_control(file))
-        return Found(facts, data)
+        return _in_store(place, file)
 
     def _place(self, name: str) -> Path | ObjectStore | None:
         if name not in self._known:
@@ -135,7 +131,19 @@ def _in_folder(folder: Path, file: str) -> Found:
     tag = _tag_of_object(file) or f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
     facts = Facts(status.st_size, tag, modified_at, content_type(file), cache_control(file))
-    return Found(facts, descriptor=descriptor)
+    return Found(facts, FileParts(descriptor))
+
+
+def _in_store(store: ObjectStore, file: str) -> Found:
+    tag = _tag_of_object(file)
+    parts: Parts
+    if tag and isinstance(store, PartedStore):
+        parts = store.open(file)
+    else:
+        data = store.get(file)
+        parts, tag = MemoryParts(data), tag or _tag_of(data)
+    facts = Facts(parts.size_bytes, tag, None, content_type(file), cache_control(file))
+    return Found(facts, parts)
 
 
 def _tag_of_object(file: str) -> str:

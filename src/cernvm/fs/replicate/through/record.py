@@ -1,18 +1,19 @@
 """What this machine knows of a repository that it passes through: a small TOML file.
 
-Shape: `$CVM_HOME/through/NAME.toml` with the keys `urls`, `public_keys`, `storage`, `limit_bytes`, `proxies` and
-`stale_s`.
+Shape: `$CVM_HOME/through/NAME.toml` with the keys `urls`, `public_keys`, `storage`, `limit_bytes`, `proxies`,
+`stale_s`, and where there are some `second_keys`. Keys are kept beside it, in `NAME.keys`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cernvm.core.config import read_toml
 from cernvm.core.errors import ExistsError, InvalidInputError, NotFoundError
 from cernvm.core.home import Home, check_repository_name, ensure_folder, write_atomically
+from cernvm.fs.replicate.keys import drop_keys, keep_keys
 
 DEFAULT_LIMIT_BYTES = 20 << 30
 DEFAULT_STALE_S = 7 * 86400
@@ -24,7 +25,8 @@ class PassThrough:
     """A repository that is passed through.
 
     Shape: `urls` are places of the same repository, the one to be asked first in front; any of `public_keys` (files)
-    may vouch for it; `storage` is the folder of what is kept, at most `limit_bytes` of it.
+    may vouch for it; with `second_keys`, any of these must have signed as well; `storage` is the folder of what is
+    kept, at most `limit_bytes` of it.
     Units: `stale_s` is how long the last revision is served while no upstream answers as it should.
     """
 
@@ -35,6 +37,7 @@ class PassThrough:
     limit_bytes: int = DEFAULT_LIMIT_BYTES
     proxies: str = "DIRECT"
     stale_s: int = DEFAULT_STALE_S
+    second_keys: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.limit_bytes < LEAST_LIMIT_BYTES:
@@ -52,6 +55,7 @@ class _Record:
     limit_bytes: int
     proxies: str
     stale_s: int
+    second_keys: tuple[Path, ...] = ()
 
 
 def known_pass_throughs(home: Home) -> list[PassThrough]:
@@ -79,19 +83,29 @@ def read_pass_through(home: Home, name: str) -> PassThrough:
         record.limit_bytes,
         record.proxies,
         record.stale_s,
+        record.second_keys,
     )
 
 
-def write_pass_through(home: Home, one: PassThrough) -> None:
-    """Make it known. Errors: `ExistsError` where a repository or a replica of that name is here."""
+def write_pass_through(home: Home, one: PassThrough) -> PassThrough:
+    """Make it known, and keep its keys; gives it as it is known from then on.
+
+    Errors: `ExistsError` where a repository or a replica of that name is here; those of `read_public_keys`.
+    """
     for folder in (home.repositories, home.replicas):
         if (folder / f"{one.name}.toml").exists():
             raise ExistsError("repository", one.name, advice="it is kept here already")
-    ensure_folder(home.through)
+    folder = _keys_folder(ensure_folder(home.through), one.name)
+    known = replace(
+        one,
+        public_keys=keep_keys(folder, one.public_keys),
+        second_keys=keep_keys(folder, one.second_keys),
+    )
     values = {
         "storage": str(one.storage),
         "urls": list(one.urls),
-        "public_keys": [str(key.absolute()) for key in one.public_keys],
+        "public_keys": [str(key) for key in known.public_keys],
+        "second_keys": [str(key) for key in known.second_keys],
         "limit_bytes": one.limit_bytes,
         "proxies": one.proxies,
         "stale_s": one.stale_s,
@@ -99,12 +113,19 @@ def write_pass_through(home: Home, one: PassThrough) -> None:
     # JSON strings, lists of them and numbers are TOML as well
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     write_atomically(_path(home, one.name), text.encode())
+    drop_keys(folder, besides=(*known.public_keys, *known.second_keys))
+    return known
 
 
 def forget_pass_through(home: Home, name: str) -> None:
-    """Remove the record; what was kept stays."""
+    """Remove the record and the keys; what was kept stays."""
     _path(home, name).unlink(missing_ok=True)
+    drop_keys(_keys_folder(home.through, name))
 
 
 def _path(home: Home, name: str) -> Path:
     return home.through / f"{check_repository_name(name)}.toml"
+
+
+def _keys_folder(through: Path, name: str) -> Path:
+    return through / f"{name}.keys"

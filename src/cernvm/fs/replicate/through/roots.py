@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cernvm.core.clock import Clock, Deadline
+from cernvm.core.digest import Digest
 from cernvm.core.errors import CvmError, FormatError, NotFoundError, TrustError, UnavailableError
 from cernvm.core.home import ensure_folder, write_atomically
 from cernvm.core.log import fields
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH
 from cernvm.fs.replicate.upstream import Judge, Offer, read_offer
+from cernvm.fs.store.parts import Parts, read_whole
 from cernvm.net import Fetcher
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,13 @@ class RootDocuments:
     def verified_at(self) -> datetime | None:
         """When that was."""
         return self._verified_at
+
+    def check_catalog(self, digest: Digest, parts: Parts) -> None:
+        """Refuse a root catalog that the second signature, where one is asked for, is not for. Errors: `TrustError`."""
+        offer = self._offer
+        if offer is None or not offer.is_signed_twice or offer.manifest.root_catalog != digest:
+            return
+        offer.check_root_catalog(read_whole(parts))
 
     def get(self, path: str) -> bytes:
         """A root document.

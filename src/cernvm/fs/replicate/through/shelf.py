@@ -19,10 +19,12 @@ from cernvm.core.digest import DIGEST_BYTES, Algorithm, Digest
 from cernvm.core.errors import FormatError
 from cernvm.core.home import ensure_folder
 from cernvm.fs.format.objects import ObjectKind, object_path, parse_object_path
+from cernvm.fs.store.parts import FileParts, Parts
 
 _LOW_WATER = 0.9
 _TOUCH_S = 3600.0  # how exactly a file's time says when it was last asked for
 _TEMPORARY = "data/txn"
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -56,46 +58,57 @@ class Shelf:
     def __contains__(self, path: str) -> bool:
         return _key(path) in self._kept
 
-    def get(self, path: str) -> bytes | None:
+    def open(self, path: str) -> Parts | None:
         """An object, if it is here and whole; one that is damaged goes."""
         key = _key(path)
         with self._lock:
             if key not in self._kept:
                 return None
             self._kept.move_to_end(key)
-        digest, _ = parse_object_path(path)
         try:
-            data = (self.folder / path).read_bytes()
+            parts = FileParts.at(self.folder / path)
         except OSError:
-            data = None
-        if data is None or digest.algorithm.digest(data) != digest:
+            parts = None
+        if parts is None or not _is_right(parts, path):
+            if parts is not None:
+                parts.close()
             self._drop(path, key)
             return None
         self._touch(path, key)
-        return data
+        return parts
+
+    def temporary(self) -> Path:
+        """The name of a file for what is on its way here."""
+        return self.folder / _TEMPORARY / f"{os.getpid()}-{next(self._numbers)}"
 
     def put(self, path: str, data: bytes) -> None:
         """Keep an object; `OSError` where the disk does not take it."""
-        key = _key(path)
-        with self._lock:
-            if key in self._kept or len(data) > self.limit_bytes:
-                return
-        temporary = self.folder / _TEMPORARY / f"{os.getpid()}-{next(self._numbers)}"
-        final = self.folder / path
+        if path in self or len(data) > self.limit_bytes:
+            return
+        temporary = self.temporary()
         try:
-            folder = path.rpartition("/")[0]
-            if folder not in self._ready:
-                ensure_folder(self.folder / folder)
-                self._ready.add(folder)
             temporary.write_bytes(data)
-            temporary.replace(final)
-        except OSError:
+            self.take(path, temporary)
+        finally:
             with suppress(OSError):
                 temporary.unlink()
-            raise
+
+    def take(self, path: str, file: Path) -> None:
+        """Keep an object that is in one of our temporary files; as `put`."""
+        key = _key(path)
+        size_bytes = file.stat().st_size
         with self._lock:
-            self._kept[key] = _Kept(len(data), time.time())
-            self._bytes += len(data)
+            if key in self._kept or size_bytes > self.limit_bytes:
+                return
+        folder = path.rpartition("/")[0]
+        if folder not in self._ready:
+            ensure_folder(self.folder / folder)
+            self._ready.add(folder)
+        file.replace(self.folder / path)
+        with self._lock:
+            if key not in self._kept:
+                self._bytes += size_bytes
+            self._kept[key] = _Kept(size_bytes, time.time())
             going = self._oldest()
         for old in going:
             with suppress(OSError):
@@ -153,6 +166,18 @@ class Shelf:
         for asked_at, key, size_bytes in sorted(found):
             self._kept[key] = _Kept(size_bytes, asked_at)
             self._bytes += size_bytes
+
+
+def _is_right(parts: Parts, path: str) -> bool:
+    digest, _ = parse_object_path(path)
+    hasher, at = digest.algorithm.hasher(), 0
+    try:
+        while block := parts.read(at, _BLOCK_BYTES):
+            hasher.update(block)
+            at += len(block)
+    except OSError:
+        return False
+    return digest.algorithm.finish(hasher) == digest
 
 
 def _key(path: str) -> bytes:

@@ -33,9 +33,11 @@ from cernvm.fs.format.objects import MANIFEST_PATH, REFLOG_PATH, WHITELIST_PATH
 from cernvm.fs.store.headers import cache_control, content_type
 from cernvm.fs.store.lease import LEASE_S, SETTLE_S, Lease
 from cernvm.fs.store.names import TEMPORARY, check_path
+from cernvm.fs.store.parts import MAX_PART_BYTES, MemoryParts, Parts
 from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStatus
 from cernvm.fs.store.s3.connecting import connect
 from cernvm.fs.store.s3.errors import is_missing, is_refused_condition, translate
+from cernvm.fs.store.s3.parts import S3Parts
 from cernvm.fs.store.s3.seat import S3Seat
 from cernvm.fs.store.s3.settings import S3Settings
 
@@ -44,6 +46,7 @@ T = TypeVar("T")
 _BLOCK_BYTES = 1 << 20
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 10.0
+_NO_SUCH_PART = 416  # also of an object without a byte
 _REPLACED = (MANIFEST_PATH, REFLOG_PATH, WHITELIST_PATH)
 _MD5 = frozenset("0123456789abcdef")
 
@@ -110,6 +113,10 @@ class S3Store:
 
         return self._call(read, path)
 
+    def open(self, path: str) -> Parts:
+        parts = S3Parts(lambda first: self._get_part(path, first))
+        return parts if parts.is_parted else MemoryParts(self.get(path))
+
     def has(self, path: str) -> bool:
         return self._head(path) is not None
 
@@ -151,6 +158,30 @@ class S3Store:
                 yield
             finally:
                 self._lease, self._stood = None, {}
+
+    def _get_part(self, path: str, first: int) -> tuple[bytes, int]:
+        """What is at `first` of an object, and the size of all of it; -1 where the server gives no parts."""
+        wanted = f"bytes={first}-{first + MAX_PART_BYTES - 1}"
+        key = self._key(check_path(path))
+
+        def read(client: Any) -> tuple[bytes, int]:
+            answer = client.get_object(Bucket=self.bucket, Key=key, Range=wanted)
+            total = str(answer.get("ContentRange", "")).rpartition("/")[2]
+            length = int(answer["ContentLength"])
+            if not total.isdecimal() or length > MAX_PART_BYTES:
+                answer["Body"].close()
+                return b"", -1
+            data: bytes = answer["Body"].read()
+            if len(data) != length:
+                raise HostError(self._where, f"it sent less than a part of {path}")
+            return data, int(total)
+
+        try:
+            return self._call(read, path)
+        except HostError as error:
+            if error.status != _NO_SUCH_PART:
+                raise
+            return b"", -1
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path
