@@ -128,3 +128,4 @@ def test_a_known_name_and_an_empty_folder_are_refused(repository, home, elsewher
     )
     with pytest.raises(NotFoundError):
         adopt_repository(elsewhere, empty)
+    assert not (tmp_path / "empty").exists()

@@ -25,6 +25,8 @@ def test_a_replica_is_made_updated_listed_and_removed(cvm, home, upstream):
     assert (row["name"], row["kind"], row["revision"]) == (NAME, "replica", 2)
     store = LocalStore(home.storage / NAME)
     read_replica_back(store, upstream.key)
+    refused = cvm("repo", "settings", NAME, check=False)
+    assert (refused.returncode, "here is a replica of it" in refused.stderr) == (12, True)
     cvm("repo", "remove", NAME, "--yes")
     assert not list(store.paths())
     assert json.loads(cvm("repo", "ls", "--json").stdout) == []

@@ -42,7 +42,7 @@ def read_server_parameters(
     evaluator = Evaluator(documents or FolderDocuments(), {})
     if not evaluator.run_file(path):
         raise NotFoundError(
-            "the original's configuration", str(path), advice="name the folder with --storage"
+            "configuration of the original", str(path), advice="name the folder with --storage"
         )
     told = Parameters(name, evaluator.settings)
     compression = told.text("CVMFS_COMPRESSION_ALGORITHM", "default")

@@ -51,6 +51,7 @@ def adopt_repository(home: Home, repository: Repository, *, clock: Clock | None 
         raise ExistsError("repository", repository.name, advice="it is published from here already")
     now = (clock or SystemClock()).now()
     store = open_storage(repository)
+    read_manifest(repository, store)  # to hold a store makes one where there is none
     with store.exclusive():
         manifest = read_manifest(repository, store)
         _check_signing_key(repository)

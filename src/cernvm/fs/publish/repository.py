@@ -79,7 +79,7 @@ def read_repository(home: Home, name: str) -> Repository:
     """The repository with this name; `NotFoundError` where it has no record, `ConfigError` for a damaged one."""
     path = _record_path(home, check_repository_name(name))
     if not path.exists():
-        raise NotFoundError("repository", name, advice=f"make it: cvm repo create {name}")
+        raise NotFoundError("repository", name, advice=_other_place(home, name))
     record = read_toml(path, _Record)
     try:
         algorithm = Algorithm(record.hash)
@@ -157,6 +157,14 @@ def forget_record(home: Home, repository: Repository) -> None:
     for suffix in ("", "-wal", "-shm", "-journal"):
         repository.index.with_name(repository.index.name + suffix).unlink(missing_ok=True)
     shutil.rmtree(repository.drafts, ignore_errors=True)
+
+
+def _other_place(home: Home, name: str) -> str:
+    """What to do about a repository that is not published from here."""
+    for folder, kind in ((home.replicas, "replica"), (home.through, "pass-through replica")):
+        if (folder / f"{name}.toml").is_file():
+            return f"here is a {kind} of it; do this where it is published"
+    return f"make it: cvm repo create {name}, or see what is here: cvm repo ls"
 
 
 def _record_path(home: Home, name: str) -> Path:
