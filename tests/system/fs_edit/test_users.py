@@ -91,6 +91,11 @@ def test_root_opens_a_transaction_for_the_whole_machine(bench, published, home):
         rm -r {SEEN}/v2
         {CVM} repo abort {NAME}
         refused grep cernvm.test /proc/mounts
+        {CVM} repo transaction {NAME}
+        for point in $(grep cernvm.test /proc/mounts | cut -d' ' -f2 | tac); do umount $point; done
+        mount -t tmpfs others {SEEN}
+        {CVM} repo abort {NAME}
+        grep "others {SEEN}" /proc/mounts
     """
     try:
         subprocess.run(

@@ -40,15 +40,19 @@ def show_to_machine(
 
 
 def hide_from_machine(base: Path, point: Path, run: Path) -> None:
-    """Take all of it away again. Errors: `UnavailableError` while somebody uses it."""
+    """Take all of it away again, if it is there. Errors: `UnavailableError` while somebody uses it.
+
+    Without the revision below, after the machine was started again say, what is mounted at `point` is somebody else's.
+    """
+    if mount_at(base) is None:
+        return
     for mounted in reversed(mounts()):
         if mounted.point.is_relative_to(point):
             _umount(mounted.point)
-    if mount_at(base) is not None:
-        try:
-            unmount(base, run, force=True)
-        except NotFoundError:
-            linux.umount(base, detach=True)
+    try:
+        unmount(base, run, force=True)
+    except NotFoundError:
+        linux.umount(base, detach=True)
 
 
 def _start(base: MountSettings, store: ObjectStore, logs: Path) -> None:

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.digest import Digest
-from cernvm.core.errors import ConfigError, InvalidInputError, NotFoundError, TransactionOpenError
+from cernvm.core.errors import (
+    ConfigError,
+    CvmError,
+    InvalidInputError,
+    NotFoundError,
+    TransactionOpenError,
+)
 from cernvm.core.home import Home, ensure_folder
 from cernvm.core.lock import take_lock
 from cernvm.core.log import fields
@@ -147,8 +153,15 @@ def show(bench: Bench) -> Path:
     with held(bench.place):
         settings = base_settings(bench, transaction, bench.place.base)
         point = _TOP / transaction.name
-        show_to_machine(settings, bench.store, transaction.at, point, bench.place, bench.home.log)
+        # noted first: if this process dies in between, whoever ends the transaction looks for the mounts
         write_transaction(bench.repository, replace(transaction, is_mounted=True))
+        try:
+            show_to_machine(
+                settings, bench.store, transaction.at, point, bench.place, bench.home.log
+            )
+        except CvmError:
+            write_transaction(bench.repository, transaction)
+            raise
     return Path(f"{point}{transaction.at}")
 
 
