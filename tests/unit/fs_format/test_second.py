@@ -70,3 +70,8 @@ def test_without_a_key_the_manifest_is_as_it_always_was():
 def test_an_rsa_key_is_no_second_key():
     with pytest.raises(SignatureError, match="no Ed25519 key"):
         check_second_key(public_key_of(create_private_key()))
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\r", "\x1c"])
+def test_no_line_is_hidden_behind_the_signature(end):
+    assert covered_text(TEXT.replace("S7", f"EAAAA{end}S7")) != covered_text(TEXT)

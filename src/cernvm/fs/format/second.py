@@ -22,8 +22,10 @@ MAX_SECOND_KEYS = 16
 
 def covered_text(text: str) -> bytes:
     """What the second signature of a manifest with this text covers."""
-    lines = text.splitlines(keepends=True)
-    return PREFIX + "".join(line for line in lines if not line.startswith("E")).encode("ascii")
+    lines = text.split(
+        "\n"
+    )  # as the manifest is read: a line that only one of the two sees could hide another
+    return PREFIX + "\n".join(line for line in lines if not line.startswith("E")).encode("ascii")
 
 
 def add_second_signature(manifest: Manifest, sign: Callable[[bytes], bytes]) -> str:
