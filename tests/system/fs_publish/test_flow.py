@@ -362,7 +362,13 @@ def test_old_automatic_tags_go_where_that_is_wanted(repository, store, tree):
 
 
 @pytest.mark.parametrize(
-    "text", ["none=1", "xattrs=maybe", "xattrs", "ttl_s=0", "fewest_entries=0", "deflate=magic"]
+    "text",
+    [
+        *["none=1", "xattrs=maybe", "xattrs", "ttl_s=0", "fewest_entries=0", "deflate=magic"],
+        *["gc_keep_days=-1", "gc_keep_days=1e12", "auto_gc_lapse_days=nan", "auto_tag_days=inf"],
+        *["gc_keep_revisions=-1", "hook_deadline_s=0", "hook_deadline_s=inf", "ttl_s=1.5"],
+        f"ttl_s={1 << 64}",
+    ],
 )
 def test_settings_that_cannot_be_are_refused(text):
     with pytest.raises(InvalidInputError):
@@ -370,6 +376,8 @@ def test_settings_that_cannot_be_are_refused(text):
 
 
 def test_settings_are_read_as_people_write_them():
+    chosen = with_settings(Settings(), ["gc_keep_days=0.5", "auto_tag_days=2"])
+    assert (chosen.gc_keep_days, chosen.auto_tag_days) == (0.5, 2)
     chosen = with_settings(Settings(xattrs=False), ["chunk_most_bytes=32MiB", "gc=true", "xattrs="])
     assert (chosen.chunk_most_bytes, chosen.gc, chosen.xattrs) == (32 << 20, True, True)
 

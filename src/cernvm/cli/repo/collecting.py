@@ -31,7 +31,7 @@ from cernvm.core.units import format_bytes
 from cernvm.fs.gateway.service import leases_open_since
 from cernvm.fs.publish.collecting import collect_garbage
 from cernvm.fs.publish.repository import Repository, open_storage
-from cernvm.fs.publish.settings import Settings
+from cernvm.fs.publish.settings import MOST_DAYS, Settings
 from cernvm.fs.replicate.state import (
     STATUS_PATH,
     collecting,
@@ -50,7 +50,7 @@ from cernvm.fs.survey.collect import LEFTOVER_DAYS, Collected, Keeping, collect
 )
 @click.option(
     "--keep-days",
-    type=click.FloatRange(0),
+    type=click.FloatRange(0, MOST_DAYS),
     metavar="DAYS",
     help="Keep what was served since then.  [default: 3, or as the repository's settings say]",
 )

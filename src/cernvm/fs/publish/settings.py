@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ from cernvm.fs.format.deflater import find_deflater
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1}
 _WHOLE_BYTES = (1 << 32) - 1
+_DAY_S = 86_400
+_MOST_TTL_S = (1 << 31) - 1
+MOST_DAYS = 100_000  # any day can be counted back from
+_NUMBER = re.compile(r"-?\d+\.?\d*(e\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,13 @@ class Settings:
     volatile: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.ttl_s is not None and self.ttl_s < 1:
-            raise InvalidInputError("ttl_s must be at least 1")
+        if self.ttl_s is not None and not 1 <= self.ttl_s <= _MOST_TTL_S:
+            raise InvalidInputError(f"ttl_s must be between 1 and {_MOST_TTL_S}")
+        for name in ("auto_tag_days", "auto_gc_lapse_days", "gc_keep_days", "gc_keep_revisions"):
+            if not 0 <= getattr(self, name) <= MOST_DAYS:
+                raise InvalidInputError(f"{name} must be between 0 and {MOST_DAYS}")
+        if not 0 < self.hook_deadline_s <= _DAY_S:
+            raise InvalidInputError(f"hook_deadline_s must be above 0, and at most {_DAY_S}")
         if not 1 <= self.fewest_entries <= self.most_entries:
             raise InvalidInputError("fewest_entries must be between 1 and most_entries")
         find_deflater(self.deflate)
@@ -97,10 +107,10 @@ def with_settings(settings: Settings, chosen: Sequence[str]) -> Settings:
         raise InvalidInputError(str(exc), advice="look at: cvm repo settings NAME") from None
 
 
-def _parsed(text: str) -> bool | int | str:
+def _parsed(text: str) -> bool | float | str:
     if text in ("true", "false"):
         return text == "true"
     for suffix, factor in _UNITS.items():
         if text.endswith(suffix) and text.removesuffix(suffix).strip().isdecimal():
             return int(text.removesuffix(suffix)) * factor
-    return text
+    return float(text) if _NUMBER.fullmatch(text) else text
