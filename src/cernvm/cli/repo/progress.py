@@ -17,6 +17,7 @@ from cernvm.fs.publish.content import Progress
 
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.1
+_COUNTED_AFTER_S = 0.5  # what is over by then is not worth a second walk
 
 
 @contextmanager
@@ -101,6 +102,7 @@ def _counted(tree: Path | None) -> Iterator[Callable[[], int | None]]:
 def _count(tree: Path, counts: list[int], end: threading.Event) -> None:
     number = 0
     waiting = [os.fsencode(tree)]
+    end.wait(_COUNTED_AFTER_S)
     while waiting and not end.is_set():
         try:
             with os.scandir(waiting.pop()) as found:
