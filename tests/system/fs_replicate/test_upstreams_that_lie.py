@@ -19,6 +19,7 @@ from cernvm.core.errors import (
 )
 from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind, object_path
 from cernvm.fs.publish.keys import Keys, create_keys
+from cernvm.fs.publish.revision import read_manifest, sign_with
 from cernvm.fs.replicate.replicating import replicate
 from cernvm.fs.store.local import LocalStore
 from system.replicas import bring, make_upstream, open_upstream, read_replica_back
@@ -114,6 +115,26 @@ def test_an_upstream_that_goes_back_is_refused(upstream, copy):
     with pytest.raises(RollbackError):
         bring(upstream.replica(copy))
     assert read_replica_back(LocalStore(copy), upstream.key)[0].revision == 2
+
+
+def test_an_older_number_of_the_same_tree_is_refused(upstream, copy):
+    """Its tags and its blacklisting are older, too."""
+    old = read_manifest(upstream.repository, upstream.store)
+    bring(upstream.replica(copy))
+    again = sign_with(
+        upstream.repository,
+        upstream.store,
+        replace(old, revision=old.revision + 1),
+        signing=upstream.repository.keys.signing,
+        certificate=upstream.repository.keys.certificate,
+    )
+    first = upstream.store.get(MANIFEST_PATH)
+    upstream.store.replace(MANIFEST_PATH, again)
+    bring(upstream.replica(copy))
+    upstream.store.replace(MANIFEST_PATH, first)
+
+    with pytest.raises(RollbackError):
+        bring(upstream.replica(copy))
 
 
 def test_of_several_mirrors_those_that_are_behind_are_passed_by(upstream, copy, tmp_path):

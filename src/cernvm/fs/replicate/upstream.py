@@ -147,7 +147,7 @@ def read_offer(
 
 def check_no_older(manifest: Manifest, known: Manifest | None) -> None:
     """Refuse what is older than the revision known, by number or by time. Errors: `RollbackError`."""
-    if known is None or manifest.root_catalog == known.root_catalog:
+    if known is None:
         return
     times = (manifest.published_at, known.published_at)
     is_earlier = times[0] is not None and times[1] is not None and times[0] < times[1]
