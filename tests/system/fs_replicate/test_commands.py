@@ -27,9 +27,24 @@ def test_a_replica_is_made_updated_listed_and_removed(cvm, home, upstream):
     read_replica_back(store, upstream.key)
     refused = cvm("repo", "settings", NAME, check=False)
     assert (refused.returncode, "here is a replica of it" in refused.stderr) == (12, True)
+    assert cvm("repo", "create", NAME, "--storage", home.path / "x", check=False).returncode == 13
     cvm("repo", "remove", NAME, "--yes")
     assert not list(store.paths())
     assert json.loads(cvm("repo", "ls", "--json").stdout) == []
+
+
+def test_a_replica_is_adopted_and_a_replica_no_more(cvm, home, upstream):
+    cvm("repo", "replicate", upstream.server.url, "--name", NAME, "--key", upstream.key)
+    keys = ("--keys", upstream.key.parent)
+
+    beside = cvm(
+        "repo", "adopt", NAME, "--storage", upstream.repository.storage, *keys, check=False
+    )
+    cvm("repo", "adopt", NAME, "--storage", home.storage / NAME, *keys)
+
+    assert (beside.returncode, "adopt that one" in beside.stderr) == (13, True)
+    (row,) = json.loads(cvm("repo", "ls", "--json").stdout)
+    assert (row["kind"], row["storage"]) == ("repository", str(home.storage / NAME))
 
 
 def test_a_key_that_does_not_vouch_is_told_and_leaves_no_replica(

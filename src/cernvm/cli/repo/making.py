@@ -16,7 +16,7 @@ from cernvm.cli.repo.shown import (
     warn_of_whitelist,
 )
 from cernvm.core.digest import Algorithm
-from cernvm.core.errors import CvmError, InvalidInputError
+from cernvm.core.errors import CvmError, ExistsError, InvalidInputError
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.publish.creating import create_repository, remove_repository
 from cernvm.fs.publish.repository import (
@@ -81,6 +81,8 @@ def create(
         raise InvalidInputError("--storage and --store exclude each other")
     if store is None and store_config is not None:
         raise InvalidInputError("--store-config belongs to --store")
+    if is_replica(edge.home, name):
+        raise ExistsError("replica", name, advice=f"remove it first: cvm repo remove {name}")
     repository = new_repository(
         edge.home,
         name,
