@@ -22,6 +22,9 @@ from cernvm.fs.publish.source import Found
 
 NO_CONTENT = Content(0, None)
 
+_EXTERNAL = int(EntryFlag.EXTERNAL)  # plain numbers: this is done for every path
+_CHUNKED = int(EntryFlag.CHUNKED)
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -49,7 +52,11 @@ def entry_of(
         raise InvalidInputError(f"{shown!r} is of a kind that no repository holds")
     seconds, part_ns = divmod(status.st_mtime_ns, 10**9)
     is_file = kind is EntryKind.FILE
-    external = EntryFlag.EXTERNAL if is_file and settings.external else 0
+    flags = int(kind.value)
+    if is_file and settings.external:
+        flags |= _EXTERNAL
+    if content.chunks:
+        flags |= _CHUNKED
     return Entry(
         name=name,
         mode=status.st_mode,
@@ -58,7 +65,7 @@ def entry_of(
         mtime_ns=part_ns if settings.mtime_ns else None,
         uid=status.st_uid if owner is None else owner.uid,
         gid=status.st_gid if owner is None else owner.gid,
-        flags=int(kind.value | external | (EntryFlag.CHUNKED if content.chunks else 0)),
+        flags=flags,
         digest=content.digest,
         compression=compression if is_file else Compression.ZLIB,
         symlink=found.target,

@@ -82,8 +82,9 @@ class Packer:
 
     def pack(self, objects: Sequence[SmallObject]) -> Pack | None:
         """The pack of these objects, each once, in this order; None where none of them could be packed."""
-        unique = list(dict.fromkeys(objects))
-        fingerprint = _fingerprint(unique)
+        lines = {_line(one): one for one in objects}
+        unique = list(lines.values())
+        fingerprint = hashlib.sha256(b"".join(lines)).digest()
         known = self.index.pack(fingerprint)
         if known is not None and self.store.has(object_path(known.digest, ObjectKind.PACK)):
             return known
@@ -127,10 +128,6 @@ class Packer:
         return row, stored
 
 
-def _fingerprint(objects: Sequence[SmallObject]) -> bytes:
-    hasher = hashlib.sha256()
-    for one in objects:
-        hasher.update(
-            f"{one.digest}{one.kind.value} {int(one.compression)} {one.content_bytes}\n".encode()
-        )
-    return hasher.digest()
+def _line(one: SmallObject) -> bytes:
+    """What makes an object the same in a fingerprint."""
+    return f"{one.digest}{one.kind.value} {int(one.compression)} {one.content_bytes}\n".encode()
