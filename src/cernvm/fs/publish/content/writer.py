@@ -26,6 +26,7 @@ _SPREAD_BYTES = (
 )  # a larger file is not left to one worker; also, how far its marks are looked for at once
 _WAITING_BYTES = 96 << 20  # of content that lies in memory
 _WAITING_JOBS = 256
+_WAITING_SOURCES = 4096  # some kilobytes each, with what their `done` holds
 _JOB_S = 900.0  # for 64 MB, whatever disk, store and machine
 
 Done = Callable[[os.stat_result, Content], None]
@@ -40,6 +41,15 @@ class _Part(NamedTuple):
     task: Task
     offset: int
     future: Future[list[Row]]
+
+
+class _Waiting(NamedTuple):
+    """What must be collected in its turn."""
+
+    held_bytes: int
+    sources: int
+    future: Future[list[Row]] | None
+    collect: Callable[[], None]
 
 
 @contextmanager
@@ -77,8 +87,8 @@ class ContentWriter:
         self.recipe = recipe
         self._crew = crew
         self._progress = progress
-        self._waiting: deque[tuple[int, Future[list[Row]] | None, Callable[[], None]]] = deque()
-        self._waiting_bytes = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = self._waiting_sources = 0
         self._batch: list[tuple[Source | None, _Collect]] = []
         self._batch_bytes = 0
         self._batch_held_bytes = 0
@@ -171,7 +181,7 @@ class ContentWriter:
                     row = next(rows)
                     tell(self._counted(content_of(row, recipe.algorithm), row.objects))
 
-        self._wait_for(held, future, collect)
+        self._wait_for(held, future, collect, sources=len(batch))
 
     def _spread(
         self, found: Found, offset: int, length: int, recipe: Recipe, collect: _Collect
@@ -232,24 +242,32 @@ class ContentWriter:
         return content
 
     def _wait_for(
-        self, held_bytes: int, future: Future[list[Row]] | None, collect: Callable[[], None]
+        self,
+        held_bytes: int,
+        future: Future[list[Row]] | None,
+        collect: Callable[[], None],
+        *,
+        sources: int = 1,
     ) -> None:
         """Queue what must be collected in order; collect what is done, and the oldest while too much waits."""
-        self._waiting.append((held_bytes, future, collect))
+        self._waiting.append(_Waiting(held_bytes, sources, future, collect))
         self._waiting_bytes += held_bytes
+        self._waiting_sources += sources
         while self._waiting and (
             self._waiting_bytes > _WAITING_BYTES
+            or self._waiting_sources > _WAITING_SOURCES
             or len(self._waiting) > _WAITING_JOBS
-            or _is_done(self._waiting[0][1])
+            or _is_done(self._waiting[0].future)
         ):
             self._collect()
 
     def _collect(self) -> None:
-        held_bytes, future, collect = self._waiting.popleft()
-        if future is not None:
-            _result(future)
-        self._waiting_bytes -= held_bytes
-        collect()
+        one = self._waiting.popleft()
+        if one.future is not None:
+            _result(one.future)
+        self._waiting_bytes -= one.held_bytes
+        self._waiting_sources -= one.sources
+        one.collect()
 
 
 def _is_done(future: Future[list[Row]] | None) -> bool:
