@@ -3,14 +3,26 @@
 import contextlib
 import os
 import random
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cernvm.core.home import Home
 
 KINDS = ("unit", "contract", "system", "attack")
+
+# for every property test that sets no number itself
+settings.register_profile("test", max_examples=300 if os.environ.get("CVM_SOAK") else 30)
+settings.load_profile("test")
+
+
+def pytest_configure():
+    """What a shell starts in the background ignores Ctrl-C, and so would all that tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
@@ -19,6 +31,8 @@ def pytest_collection_modifyitems(items):
         kind = Path(item.path).relative_to(root).parts[0]
         if kind in KINDS:
             item.add_marker(getattr(pytest.mark, kind))
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture
@@ -30,6 +44,11 @@ def home(tmp_path):
 @pytest.fixture
 def cvm(home):
     """Run `cvm` as a user would; returns the finished process with text output."""
+    return runner(home)
+
+
+def runner(home):
+    """What the fixture `cvm` is, for a data folder that several tests share."""
 
     def run(*arguments, check=True, timeout=60, **env):
         finished = subprocess.run(
@@ -54,8 +73,8 @@ CVM = str(Path(__file__).parent.parent / ".venv/bin/cvm")
 
 @pytest.fixture
 def count():
-    """How often a long test repeats: a tenth in `make test`, all of it in `make soak`."""
-    return lambda full: full if os.environ.get("CVM_SOAK") else max(1, full // 10)
+    """How often a long test repeats: a tenth (or a `part`th) in `make test`, all of it in `make soak`."""
+    return lambda full, part=10: full if os.environ.get("CVM_SOAK") else max(1, full // part)
 
 
 @pytest.fixture

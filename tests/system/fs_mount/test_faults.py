@@ -299,7 +299,7 @@ def test_killed_clients_under_servers_that_fail(
 ):
     mounted(sick, well)
     sick.fall_ill(*(fault for fault in ALL_FAULTS if fault is not Fault.DEAD), share=0.2)
-    told, kills = [], count(200)
+    told, kills = [], count(200, 20)
     with watched() as worst_s:
         for number in range(kills):
             if number % 10 == 0:
@@ -391,7 +391,7 @@ def test_killed_cleaners_while_programs_read(
     mounted(well)
     told = []
     with watched() as worst_s:
-        for number in range(count(200)):
+        for number in range(count(200, 20)):
             if number % 10 == 0:
                 read = workload(*seeded.sample(range(SETS), 8), threads=2, seconds=3)
             cleaner = subprocess.Popen(

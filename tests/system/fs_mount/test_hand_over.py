@@ -130,7 +130,7 @@ def test_a_killed_process_costs_readers_a_moment_and_no_error(
 ):
     mount(vectors, kernel)
     readers(3)
-    for _ in range(count(200) // 2):
+    for _ in range(count(100, 20)):
         time.sleep(seeded.uniform(0.02, 1.0))
         pid = record().process.pid
         os.kill(pid, signal.SIGKILL)

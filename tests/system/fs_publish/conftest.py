@@ -18,8 +18,12 @@ from cernvm.fs.format.trust import open_manifest, verify_repository
 from cernvm.fs.publish.creating import create_repository
 from cernvm.fs.publish.keys import Keys, create_keys
 from cernvm.fs.publish.repository import new_repository
+from cernvm.fs.publish.settings import Settings
 from cernvm.fs.store.local import LocalStore
 from cernvm.fs.survey.database import unpack_catalog, unpack_history
+
+# a sixteenth of what is usual: little trees have chunks, and are stored at once
+CHUNKS = Settings(chunk_least_bytes=256 << 10, chunk_mean_bytes=512 << 10, chunk_most_bytes=1 << 20)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +37,7 @@ def made_keys(tmp_path_factory):
 @pytest.fixture
 def repository(home, made_keys):
     shutil.copytree(made_keys.folder, home.keys)
-    made = new_repository(home, "t.cernvm.test")
+    made = new_repository(home, "t.cernvm.test", settings=CHUNKS)
     create_repository(home, made)
     return made
 
@@ -50,8 +54,8 @@ def tree(tmp_path):
     root.mkdir()
     (root / "empty").write_bytes(b"")
     (root / "hello.txt").write_bytes(b"hello\n" * 1000)
-    (root / "large").write_bytes(os.urandom(1 << 20) * 20)
-    (root / "middle").write_bytes(bytes(5 << 20))
+    (root / "large").write_bytes(os.urandom(64 << 10) * 20)
+    (root / "middle").write_bytes(bytes(320 << 10))
     folder = root / "folder with space"
     folder.mkdir(mode=0o750)
     os.chmod(folder, 0o2750)

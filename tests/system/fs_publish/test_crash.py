@@ -61,7 +61,7 @@ def test_killed_at_any_moment_the_last_revision_is_whole(
     whole_s = time.monotonic() - started
     last, published = 1, {1: "0"}
     killed = 0
-    for number in range(1, count(200) + 1):
+    for number in range(1, count(200, 20) + 1):
         change(small, number, seeded)
         child = start(home, small)
         time.sleep(seeded.uniform(0, whole_s))

@@ -409,7 +409,7 @@ def test_every_tagged_revision_reads_back_and_only_garbage_goes(model_keys, coun
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=count(120),
+            max_examples=count(120, 20),
             stateful_step_count=25,
             deadline=None,
             phases=(Phase.explicit, Phase.generate),  # making a failure smaller takes minutes

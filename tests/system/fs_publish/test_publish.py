@@ -34,13 +34,15 @@ from cernvm.fs.publish.whitelisting import renew
 from cernvm.fs.store.local import LocalStore
 from cernvm.fs.survey.reading import read_tags
 
-from .conftest import check_equal, read_back
+from .conftest import CHUNKS, check_equal, read_back
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
 @pytest.mark.parametrize("compression", Compression)
 def test_a_published_tree_is_read_back_equal(home, tree, algorithm, compression):
-    repository = new_repository(home, "t.cernvm.test", algorithm=algorithm, compression=compression)
+    repository = new_repository(
+        home, "t.cernvm.test", algorithm=algorithm, compression=compression, settings=CHUNKS
+    )
     create_repository(home, repository)
     store = LocalStore(Path(repository.storage))
 
@@ -73,6 +75,9 @@ def test_private_keys_are_private(home):
 
 
 def test_large_files_are_cut_and_middling_ones_are_not(repository, store, tree):
+    (tree / "large").write_bytes(os.urandom(1 << 20) * 17)
+    (tree / "middle").write_bytes(bytes(5 << 20))
+    repository = dataclasses.replace(repository, settings=Settings())
     publish_tree(repository, store, tree)
 
     found, _ = read_back(repository, store)

@@ -2,19 +2,35 @@
 
 import http.client
 import json
+import os
 import socket
 
 import pytest
 
+from cernvm.core.home import Home
 from cernvm.core.process import read_record
+from conftest import runner
 from system.published import published
 
 
-@pytest.fixture
-def served(home, cvm, tree):
-    with published(cvm, home, "t.cernvm.test", tree) as url:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The data folder of `served`."""
+    return Home(tmp_path_factory.mktemp("serve") / "home")
+
+
+@pytest.fixture(scope="module")
+def served(shared, tmp_path_factory):
+    """The port of a server that tests only ask."""
+    tree = tmp_path_factory.mktemp("tree")
+    for number in range(30):
+        (tree / f"f{number}").write_bytes(b"%d" % number * 100)
+    (tree / "large").write_bytes(os.urandom(1 << 20))
+    (tree / "sub").mkdir()
+    (tree / "sub/.cvmfscatalog").touch()
+    with published(runner(shared), shared, "t.cernvm.test", tree) as url:
         yield int(url.rpartition(":")[2])
-    assert read_record(home.run / "repo.json") is None
+    assert read_record(shared.run / "repo.json") is None
 
 
 def ask(port, path, method="GET"):
@@ -27,8 +43,8 @@ def ask(port, path, method="GET"):
         connection.close()
 
 
-def test_objects_and_root_documents_are_served(served, home):
-    storage = home.storage / "t.cernvm.test"
+def test_objects_and_root_documents_are_served(served, shared):
+    storage = shared.storage / "t.cernvm.test"
     for path in [p for p in storage.rglob("*") if p.is_file() and "txn" not in p.parts]:
         name = path.relative_to(storage)
         status, headers, body = ask(served, f"/cvmfs/t.cernvm.test/{name}")
@@ -66,8 +82,8 @@ def test_other_methods_are_refused(served):
     assert ask(served, "/cvmfs/t.cernvm.test/.cvmfspublished", "POST")[0] == 501
 
 
-def test_a_repository_made_later_is_served(served, cvm):
-    cvm("repo", "create", "later.cernvm.test")
+def test_a_repository_made_later_is_served(served, shared):
+    runner(shared)("repo", "create", "later.cernvm.test")
 
     assert ask(served, "/cvmfs/later.cernvm.test/.cvmfspublished")[0] == 200
 

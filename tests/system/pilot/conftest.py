@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cernvm.cli.job import open_queue
 from cernvm.core.home import Home
 from conftest import CVM, missing
 
@@ -97,6 +98,11 @@ class Site:
     def jobs(self):
         return json.loads(self.cvm("job", "ls", "--json"))
 
+    def has(self, condition, *, count=1):
+        """Whether so many jobs are so; looks at the queue itself, since to start a command takes its time."""
+        with open_queue(self.home) as queue:
+            return len([job for job in queue.jobs() if condition(job)]) >= count
+
     def wait_for(self, what, deadline_s=DEADLINE_S):
         """The first true value of `what()`."""
         end = time.monotonic() + deadline_s
@@ -111,15 +117,17 @@ class Site:
     def wait_for_end(self, job_id):
         """The job once it has ended."""
         return self.wait_for(
-            lambda: next(
-                (job for job in self.jobs() if job["id"] == job_id and job["ended_at"]), None
+            lambda: (
+                self.has(lambda job: job.id == job_id and job.ended_at)
+                and next(job for job in self.jobs() if job["id"] == job_id)
             )
         )
 
     def wait_for_state(self, state, *, count=1):
         return self.wait_for(
             lambda: (
-                len(found := [job for job in self.jobs() if job["state"] == state]) >= count
+                self.has(lambda job: job.state.value == state, count=count)
+                and len(found := [job for job in self.jobs() if job["state"] == state]) >= count
                 and found
             )
         )

@@ -112,10 +112,10 @@ def test_no_order_of_deaths_loses_or_doubles_a_job(site, count, seeded):
         time.sleep(seeded.random())
         victim = seeded.choice([*restart])
         site.kill(victim)
-        if site.jobs() and any(job["state"] == "failed" for job in site.jobs()):
+        if site.has(lambda job: job.state.value == "failed"):
             site.cvm("job", "retry", "--all")
         restart[victim]()
-    site.wait_for(lambda: all(job["state"] in ("done", "failed") for job in site.jobs()), 60)
+    site.wait_for(lambda: site.has(lambda job: job.state.is_final, count=8), 60)
     if any(job["state"] == "failed" for job in site.jobs()):
         # three pilots died under one job, which says so
         assert "attempt 3 of 3" in site.cvm("job", "ls")
