@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cernvm.core.clock import Clock
 from cernvm.core.errors import CvmError, TransactionOpenError
 from cernvm.core.log import fields
+from cernvm.core.os_errors import from_os
 from cernvm.fs.replicate.crew import DEFAULT_THREADS
 from cernvm.fs.replicate.replica import Replica, open_replica
 from cernvm.fs.replicate.replicating import Replicated, replicate
@@ -40,11 +41,10 @@ def update(
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Update:
     """Replicate once; what fails is noted in the replica's status, for whoever watches it."""
-    store = open_replica(replica)
     try:
         done = replicate(
             replica,
-            store,
+            open_replica(replica),
             threads=threads,
             repairs=repairs,
             clock=clock,
@@ -52,10 +52,11 @@ def update(
         )
     except TransactionOpenError as error:
         return Update(replica.name, None, error)  # somebody else is at it
-    except CvmError as error:
-        log.warning("replicate.failed", extra=fields(name=replica.name, cause=str(error)))
-        _note_failure(replica, error, clock)
-        return Update(replica.name, None, error)
+    except (CvmError, OSError) as caught:
+        cause = caught if isinstance(caught, CvmError) else from_os(caught)
+        log.warning("replicate.failed", extra=fields(name=replica.name, cause=str(cause)))
+        _note_failure(replica, cause, clock)
+        return Update(replica.name, None, cause)
     return Update(replica.name, done)
 
 
