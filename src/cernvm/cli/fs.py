@@ -17,7 +17,7 @@ import click
 
 from cernvm.cli.completion import complete_name, complete_target
 from cernvm.cli.main import Edge
-from cernvm.cli.output import json_option, print_json, print_rows
+from cernvm.cli.output import json_option, print_json, print_rows, printable
 from cernvm.cli.reading import FOLDER, reading_options
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.units import format_bytes
@@ -373,4 +373,4 @@ def _text(raw: bytes) -> str:
 
 
 def _printable(raw: bytes) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in _text(raw))
+    return printable(_text(raw))

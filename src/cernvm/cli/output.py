@@ -42,6 +42,10 @@ def print_rows(
         click.echo(text.rstrip())
 
 
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
+def printable(text: str) -> str:
+    """Text that others chose, so that it cannot command a terminal or begin a line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else printable(str(value))

@@ -83,6 +83,31 @@ def test_catalogs_are_shown_as_a_tree(run, answer):
     assert [line.split()[0] for line in lines] == ["CATALOG", "/", "/sub", "/sub/deep"]
 
 
+def test_what_others_named_commands_no_terminal(run, repository, store, tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "evil\x1b[2J\nM 5 number").write_text("content")
+    run("publish", NAME, tmp_path / "tree", "--at", "/odd")
+    run("tag", NAME, "add", "evil", "--message", "\x1b]0;owned\x07")
+    store.delete(next(path for path in _objects_of(store, repository, b"/odd")))
+
+    told = [
+        run("diff", NAME),
+        run("check", NAME, status=52),
+        run("tags", NAME),
+        run("tag", NAME, "show", "evil"),
+    ]
+
+    assert all("\x1b" not in one and "\x07" not in one for one in told)
+    assert not any(line.startswith("M") for line in told[0].splitlines())
+    assert "/odd/evil?[2J?M 5 number" in told[0] + told[1]
+
+
+def _objects_of(store, repository, path):
+    revision = Revision(store, read_manifest(repository, store).root_catalog)
+    for item in revision.listing(path, revision.holder(path)):
+        yield object_path(item.entry.digest, ObjectKind.PLAIN)
+
+
 def test_tags_are_added_moved_shown_and_removed(run, answer, repository, store):
     assert answer("tag", NAME, "add", "good", "--to", "v2", "--message", "works")["revision"] == 3
     assert answer("tag", NAME, "move", "good", "--to", "v5")["revision"] == 6

@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from cernvm.cli.main import Edge
-from cernvm.cli.output import json_option, print_json
-from cernvm.cli.repo.places import open_place, parse_paths, replica_state, shown_path, telling
+from cernvm.cli.output import json_option, print_json, printable
+from cernvm.cli.repo.places import open_place, replica_state, shown_path, telling
 from cernvm.core.clock import SystemClock
 from cernvm.core.errors import ObjectFormatError
 from cernvm.core.units import format_seconds
+from cernvm.fs.publish.publishing import parse_path
 from cernvm.fs.replicate.state import format_date, note_status
 from cernvm.fs.survey.check import CheckOptions, Finding, Summary, check
 
@@ -62,7 +63,7 @@ def check_(
     place = open_place(edge.home, name, keys=keys)
     options = CheckOptions(
         with_data=data,
-        at=parse_paths([at])[0],
+        at=parse_path(at),
         tags=tags,
         all_tags=all_tags,
         everything=everything,
@@ -115,7 +116,7 @@ def _line(finding: Finding) -> str:
     if finding.place:
         where.append(f"({finding.place})" if where else finding.place)
     label = "note" if finding.is_note else "wrong"
-    return f"{label}: {' '.join(where)}{': ' if where else ''}{finding.what}"
+    return printable(f"{label}: {' '.join(where)}{': ' if where else ''}{finding.what}")
 
 
 def _row(finding: Finding) -> dict[str, object]:

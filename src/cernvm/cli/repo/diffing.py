@@ -7,10 +7,11 @@ import json
 import click
 
 from cernvm.cli.main import Edge
-from cernvm.cli.output import json_option
-from cernvm.cli.repo.places import find_root, open_place, parse_paths, shown_path
+from cernvm.cli.output import json_option, printable
+from cernvm.cli.repo.places import find_root, open_place, shown_path
 from cernvm.core.units import format_bytes
 from cernvm.fs.format.history import TRUNK_PREVIOUS
+from cernvm.fs.publish.publishing import parse_path
 from cernvm.fs.survey.database import Item
 from cernvm.fs.survey.difference import Change, ChangeKind, Totals, diff
 
@@ -49,7 +50,7 @@ def diff_(
     place = open_place(edge.home, name)
     old = find_root(place, before or TRUNK_PREVIOUS)
     new = find_root(place, after)
-    under = parse_paths([at])[0]
+    under = parse_path(at)
     totals = Totals()
     for change in diff(old.root_catalog, new.root_catalog, place.store, under):
         totals.add(change)
@@ -93,7 +94,7 @@ def shown_line(change: Change) -> str:
     size = f"{change.size_bytes:+d}" if change.size_bytes else ""
     item = change.after or change.before
     slash = "/" if item is not None and item.entry.is_directory and change.path else ""
-    return f"{_SIGNS[change.kind]} {size:>12}  {shown_path(change.path)}{slash}"
+    return f"{_SIGNS[change.kind]} {size:>12}  {printable(shown_path(change.path))}{slash}"
 
 
 def _side(item: Item | None) -> dict[str, object] | None:

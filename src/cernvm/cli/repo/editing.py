@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from cernvm.cli.main import Edge
-from cernvm.cli.output import json_option
+from cernvm.cli.output import json_option, printable
 from cernvm.cli.repo.choices import (
     message_option,
     tag_option,
@@ -290,8 +290,7 @@ def tell_differences(found: Iterable[Difference]) -> bool:
         if number < _MOST_SHOWN:
             slash = "/" if _is_folder(one) else ""
             path = os.fsdecode(one.path or b"/").encode("utf-8", "backslashreplace").decode()
-            shown = "".join(letter if letter.isprintable() else "?" for letter in path)
-            click.echo(f"{_SIGNS[one.kind]} {shown}{slash}", err=True)
+            click.echo(f"{_SIGNS[one.kind]} {printable(path)}{slash}", err=True)
     if sum(counts.values()) > _MOST_SHOWN:
         click.echo(f"… and {sum(counts.values()) - _MOST_SHOWN} more", err=True)
     texts = [

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cernvm.core.digest import Digest, parse_digest
-from cernvm.core.errors import FormatError, InvalidInputError, NotFoundError
+from cernvm.core.errors import FormatError, NotFoundError
 from cernvm.core.home import Home
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.letter import parse_letter
@@ -91,19 +91,8 @@ def find_root(place: Place, text: str) -> Tag:
         ) from None
 
 
-def parse_paths(texts: Sequence[str]) -> list[bytes]:
-    """Paths of a repository; `InvalidInputError` for what is none."""
-    found = []
-    for text in texts:
-        path = text.encode("utf-8", "surrogateescape").strip(b"/")
-        if any(part in (b".", b"..", b"") for part in path.split(b"/")) and path:
-            raise InvalidInputError(f"{text!r} is no path of a repository")
-        found.append(b"/" + path if path else b"")
-    return found
-
-
 def shown_path(path: bytes) -> str:
-    """A path as people read it; bytes that are no text become question marks."""
+    """A path as text; bytes that are none become question marks, and it may hold anything: see `printable`."""
     return (path or b"/").decode("utf-8", "replace")
 
 

@@ -14,10 +14,11 @@ from cernvm.cli.repo.choices import (
 )
 from cernvm.cli.repo.diffing import shown_totals, totals_row
 from cernvm.cli.repo.following import tell_published
-from cernvm.cli.repo.places import find_root, open_place, parse_paths
+from cernvm.cli.repo.places import find_root, open_place
 from cernvm.cli.repo.progress import shown_progress
 from cernvm.core.errors import DeniedError
 from cernvm.fs.format.history import TRUNK_PREVIOUS
+from cernvm.fs.publish.publishing import parse_path
 from cernvm.fs.publish.rolling_back import Rollback, roll_back
 from cernvm.fs.survey.difference import Totals, diff
 
@@ -59,7 +60,7 @@ def rollback(
     place = open_place(edge.home, name)
     if place.repository is None:
         raise DeniedError(f"{name} is not published from here", advice="roll it back where it is")
-    target, under = find_root(place, to), parse_paths([at])[0]
+    target, under = find_root(place, to), parse_path(at)
     if dry_run:
         totals = Totals()
         for change in diff(place.manifest.root_catalog, target.root_catalog, place.store, under):

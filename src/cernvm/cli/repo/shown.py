@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cernvm.cli.output import print_json
+from cernvm.cli.output import print_json, printable
 from cernvm.core.clock import SystemClock
 from cernvm.core.digest import parse_digest
 from cernvm.core.errors import CvmError, FormatError, InvalidInputError, NotFoundError, TrustError
@@ -165,7 +165,7 @@ def tell_losses(written: WrittenProfile) -> None:
     if written.profile is None:
         click.echo(f"cvm: profile {written.label} is gone: none of its files is left", err=True)
     elif written.lost_paths:
-        first = written.lost_paths[0].decode("utf-8", "replace")
+        first = printable(written.lost_paths[0].decode("utf-8", "replace"))
         count = len(written.lost_paths)
         click.echo(
             f"cvm: profile {written.label} lost {count} files ({first} …); record it again",
@@ -181,7 +181,7 @@ def print_fields(row: dict[str, object], *, as_json: bool) -> None:
     width = max(len(key) for key in row)
     for key, value in row.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{key.replace('_', ' ').ljust(width)}  {shown}")
+        click.echo(f"{key.replace('_', ' ').ljust(width)}  {printable(str(shown))}")
 
 
 def parse_owner(text: str) -> Owner | None:
