@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cernvm.core.digest import parse_digest
-from cernvm.core.errors import FormatError
+from cernvm.core.digest import Algorithm, Digest, parse_digest
+from cernvm.core.errors import FormatError, InvalidInputError
 from cernvm.core.home import ensure_folder
 from cernvm.core.log import fields
 from cernvm.fs.format.compress import Compression
@@ -33,7 +33,7 @@ from cernvm.fs.publish.content import Content
 log = logging.getLogger(__name__)
 
 _SETTLED_NS = 2 * 10**9  # the coarsest clock of a file system
-_VERSION = 3
+_VERSION = 4
 _DAY_S = 86_400
 _MET_AGAIN_DAYS = 30  # how old the note of when a file was met last may become
 _FORGOTTEN_DAYS = 120
@@ -41,12 +41,13 @@ _MOST_PACKS = 50_000
 _BATCH = 1_000
 _CREATE = """\
 CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, met_day INTEGER,
-    digest TEXT, chunks TEXT, xattrs BLOB, compression INTEGER, PRIMARY KEY (device, inode)) WITHOUT ROWID;
+    algorithm INTEGER, digest BLOB, chunks TEXT, xattrs BLOB, compression INTEGER,
+    PRIMARY KEY (device, inode)) WITHOUT ROWID;
 CREATE TABLE packs (fingerprint BLOB PRIMARY KEY, digest TEXT, size INTEGER, objects INTEGER);
 CREATE TABLE recipe (text TEXT);
 """
 _SELECT = (
-    "SELECT size, mtime_ns, ctime_ns, met_day, digest, chunks, xattrs, compression FROM files"
+    "SELECT size, mtime_ns, ctime_ns, met_day, algorithm, digest, chunks, xattrs, compression FROM files"
     " WHERE device = ? AND inode = ?"
 )
 
@@ -70,19 +71,22 @@ class Index:
         self._files: list[tuple[object, ...]] = []
         self._met: list[tuple[int, int, int]] = []
         self._packs: dict[bytes, Pack] = {}
+        self._has_files = self._row("SELECT 1 FROM files LIMIT 1", ()) is not None
 
     def file(self, status: os.stat_result) -> KnownFile | None:
         """What was stored for the file with these attributes; None for a new or changed one."""
+        if not self._has_files:
+            return None
         key = (_signed(status.st_dev), _signed(status.st_ino))
         row = self._row(_SELECT, key)
         if row is None or row[:3] != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
             return None
         try:
-            digest = parse_digest(row[4]) if row[4] else None
-            chunks = _chunks(row[5]) if row[5] else ()
-            xattrs = NO_XATTRS if row[6] is None else parse_xattrs(row[6])
-            compression = Compression.from_flag(row[7])
-        except (FormatError, ValueError, TypeError):
+            digest = None if row[5] is None else Digest(Algorithm.from_flag(row[4]), row[5])
+            chunks = _chunks(row[6]) if row[6] else ()
+            xattrs = NO_XATTRS if row[7] is None else parse_xattrs(row[7])
+            compression = Compression.from_flag(row[8])
+        except (FormatError, InvalidInputError, ValueError, TypeError):
             return None
         if row[3] < self._today - _MET_AGAIN_DAYS:
             self._met.append((self._today, *key))
@@ -92,7 +96,7 @@ class Index:
         """Note what a file was stored as, unless it changed too recently to be sure."""
         if max(status.st_ctime_ns, status.st_mtime_ns) > self._settled_ns:
             return
-        content = known.content
+        content, digest = known.content, known.content.digest
         chunks = [(chunk.offset, chunk.size, str(chunk.digest)) for chunk in content.chunks]
         self._files.append(
             (
@@ -102,7 +106,8 @@ class Index:
                 status.st_mtime_ns,
                 status.st_ctime_ns,
                 self._today,
-                "" if content.digest is None else str(content.digest),
+                0 if digest is None else digest.algorithm.flag,
+                None if digest is None else digest.raw,
                 json.dumps(chunks) if chunks else None,
                 format_xattrs(known.xattrs) if known.xattrs else None,
                 int(known.compression),
@@ -155,7 +160,10 @@ class Index:
         ]
         try:
             for statement, rows in (
-                ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._files),
+                (
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    self._files,
+                ),
                 ("UPDATE files SET met_day = ? WHERE device = ? AND inode = ?", self._met),
                 ("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)", packs),
             ):
@@ -163,6 +171,7 @@ class Index:
                     self._database.executemany(statement, rows)
         except sqlite3.Error as exc:
             log.warning("index.not_written", extra=fields(error=str(exc)))
+        self._has_files = self._has_files or bool(self._files)
         self._files.clear()
         self._met.clear()
         self._packs.clear()
