@@ -12,6 +12,8 @@ from cernvm.fs.format.objects import MANIFEST_PATH, ObjectKind, object_path
 from cernvm.fs.publish.rotating import begin_second_signature
 from cernvm.fs.publish.signing import sign_manifest
 from cernvm.fs.replicate.replica import forget_replica, read_replica, write_replica
+from cernvm.fs.replicate.through.record import PassThrough
+from cernvm.fs.replicate.through.store import open_through
 from cernvm.fs.store.local import LocalStore
 from system.replicas import NAME, bring, read_replica_back
 
@@ -75,6 +77,25 @@ def test_a_key_that_is_given_later_is_asked_for_what_is_here(twice, upstream, co
         bring(twice)
     with pytest.raises(SignatureError):
         bring(twice)
+
+
+def test_what_passes_through_is_asked_for_both_signatures(twice, upstream, tmp_path):
+    one = PassThrough(
+        NAME, tmp_path / "kept", twice.urls, twice.public_keys, second_keys=twice.second_keys
+    )
+    root = object_path(upstream.revisions[0].root_catalog, ObjectKind.CATALOG)
+    good = open_through(one)
+    assert good.get(MANIFEST_PATH)
+    assert good.get(root)
+    sign_again(upstream, root_catalog_sha256="00" * 32)
+    bad = open_through(replace(one, storage=tmp_path / "other"))
+    assert bad.get(MANIFEST_PATH)
+    with pytest.raises(SignatureError, match="root catalog"):
+        bad.get(root)
+    upstream.repository.keys.second.unlink()
+    upstream.change(2)
+    with pytest.raises(SignatureError, match="no second signature"):
+        open_through(replace(one, storage=tmp_path / "third")).get(MANIFEST_PATH)
 
 
 def test_keys_outlive_the_files_that_were_named(upstream, copy, tmp_path, twice):

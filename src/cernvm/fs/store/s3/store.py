@@ -168,7 +168,7 @@ class S3Store:
             answer = client.get_object(Bucket=self.bucket, Key=key, Range=wanted)
             total = str(answer.get("ContentRange", "")).rpartition("/")[2]
             length = int(answer["ContentLength"])
-            if not total.isdecimal() or length > MAX_PART_BYTES:
+            if not total.isdecimal() or total == "0" or length > MAX_PART_BYTES:
                 answer["Body"].close()
                 return b"", -1
             data: bytes = answer["Body"].read()
