@@ -340,7 +340,8 @@ class Bench:
             worker.stdin.write("\n".join(map(str, self.files[part::parts])))
             worker.stdin.close()
             workers.append(worker)
-        if any([worker.wait() for worker in workers]):
+        codes = [worker.wait() for worker in workers]
+        if any(codes):
             raise SystemExit("a worker of the floor failed")
 
     def note(self, row, column, value):
