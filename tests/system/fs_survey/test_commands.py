@@ -3,13 +3,14 @@
 import json
 import shutil
 import signal
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cernvm.cli.main import main
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.revision import read_manifest
-from cernvm.fs.replicate.state import STATUS_PATH, read_document
+from cernvm.fs.replicate.state import STATUS_PATH, format_date, note_status, read_document
 from cernvm.fs.survey.opened import Revision
 from cernvm.fs.survey.reading import read_tags
 
@@ -255,6 +256,17 @@ def test_garbage_is_collected_after_whatever_made_it(run, home, store, words):
     run(*words)
 
     assert read_document(store, STATUS_PATH)["last_gc"]
+
+
+def test_a_collection_in_the_future_does_not_put_off_all_others(run, home, store):
+    record = home.repositories / f"{NAME}.toml"
+    record.write_text(record.read_text() + "auto_gc = true\n")
+    future = format_date(datetime.now(UTC) + timedelta(days=3650))  # a clock was wrong
+    note_status(store, {"last_gc": future})
+
+    run("tag", NAME, "add", "good")
+
+    assert read_document(store, STATUS_PATH)["last_gc"] != future
 
 
 def test_a_collection_that_cannot_be_does_not_undo_what_was_published(run, home, capsys):

@@ -120,7 +120,8 @@ def collect_if_due(home: Home, repository: Repository) -> None:
         return
     store, now = open_storage(repository), SystemClock().now()
     last = parse_date(str(read_document(store, STATUS_PATH).get("last_gc", "")))
-    if last is not None and now - last < timedelta(days=settings.auto_gc_lapse_days):
+    lapse = timedelta(days=settings.auto_gc_lapse_days)
+    if last is not None and timedelta() <= now - last < lapse:
         return
     place = open_place(home, repository.name)
     keeping = Keeping(settings.gc_keep_revisions, settings.gc_keep_days)
