@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from cernvm.core.errors import ConflictError
+from cernvm.core.errors import ConflictError, TransactionOpenError
 from cernvm.fs.edit.opening import abort, begin
 from cernvm.fs.edit.publishing import publish_edits
+from cernvm.fs.publish.creating import remove_repository
 from cernvm.fs.publish.publishing import Options, publish_tree
 from cernvm.fs.publish.transaction import open_transaction
 from cernvm.fs.store.local import LocalStore
@@ -66,6 +67,17 @@ def test_what_both_changed_is_a_conflict_and_nothing_is_lost(
     assert contents(bench) == before
     assert open_transaction(bench.repository) is not None
     abort(bench)
+
+
+def test_a_repository_is_not_removed_under_an_open_transaction(bench, published):
+    begin(bench)
+
+    with pytest.raises(TransactionOpenError):
+        remove_repository(bench.home, bench.repository)
+
+    assert contents(bench)["/empty"] == b""
+    abort(bench)
+    remove_repository(bench.home, bench.repository)
 
 
 def test_what_both_did_alike_is_no_conflict(bench, published, elsewhere, tree):

@@ -31,6 +31,7 @@ from cernvm.fs.publish.repository import (
 )
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.publish.sink import RevisionSink
+from cernvm.fs.publish.transaction import check_no_transaction
 from cernvm.fs.store.opening import open_store
 from cernvm.fs.store.port import ObjectStore
 
@@ -74,8 +75,12 @@ def join_repository(
 
 
 def leave_repository(home: Home, name: str) -> None:
-    """Forget a repository that is kept elsewhere, and the key for its gateway."""
+    """Forget a repository that is kept elsewhere, and the key for its gateway.
+
+    Errors: `TransactionOpenError` while a transaction is open, whose changes would be lost.
+    """
     repository = read_repository(home, name)
+    check_no_transaction(repository)
     if not repository.gateway:
         raise InvalidInputError(f"{name} is kept here", advice=f"use cvm repo release {name}")
     repository.keys.gateway.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from cernvm.fs.publish.repository import (
     write_record,
 )
 from cernvm.fs.publish.revision import read_manifest, write_object, write_revision
+from cernvm.fs.publish.transaction import check_no_transaction
 from cernvm.fs.publish.whitelisting import renew_whitelist
 from cernvm.fs.store.local import LocalStore, translate
 from cernvm.fs.store.port import DELETED_AT_ONCE, ObjectStore
@@ -58,7 +59,11 @@ def create_repository(
 
 
 def remove_repository(home: Home, repository: Repository) -> None:
-    """Delete storage, keys, index and record of a repository; clients that hold it in their caches keep that."""
+    """Delete storage, keys, index and record of a repository; clients that hold it in their caches keep that.
+
+    Errors: `TransactionOpenError` while a transaction is open or another publisher works.
+    """
+    check_no_transaction(repository)
     if repository.gateway:
         raise InvalidInputError(
             f"{repository.name} is kept elsewhere",
