@@ -6,7 +6,7 @@ CVM := .venv/bin/cvm
 help:
 	@echo "make setup   prepare .venv and what the other targets need"
 	@echo "make demo    run the main job: publish, start instances, run jobs, report"
-	@echo "make test    run all tests (a tenth of every long count)"
+	@echo "make test    run all tests (a tenth or less of every long count)"
 	@echo "make soak    run the long fault, kill and mutation counts in full"
 	@echo "make lint    ruff, mypy --strict, import order, spelling"
 	@echo "make clean   remove what demo and setup made"
