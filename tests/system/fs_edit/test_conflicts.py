@@ -119,7 +119,7 @@ def test_a_publication_that_died_before_it_closed_the_transaction_is_repeated(
 def test_a_template_is_not_lost_when_somebody_published_meanwhile(
     bench, published, elsewhere, tree
 ):
-    begin(bench, template=(b"/v1", b"/v3"))
+    begin(bench, template=(b"/v1", b"/fresh/v3"))
     (bench.place.upper / "ours").write_text("ours")
     (tree / "theirs").write_text("theirs")
     elsewhere()
@@ -128,7 +128,7 @@ def test_a_template_is_not_lost_when_somebody_published_meanwhile(
 
     found = contents(bench)
     assert (found["/ours"], found["/theirs"]) == (b"ours", b"theirs")
-    assert found["/v3/lib/deep/b"] == b"b"
+    assert found["/fresh/v3/lib/deep/b"] == b"b"
 
 
 def test_a_template_does_not_take_the_place_of_what_somebody_published_there(

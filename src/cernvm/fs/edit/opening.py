@@ -112,6 +112,7 @@ def begin(
             at=os.fsdecode(at),
             opened_at=used.now(),
             is_claimed=is_claimed,
+            template_at="" if template is None else os.fsdecode(template[1]),
         )
         write_transaction(bench.repository, opened)
     log.info("transaction.opened", extra=fields(name=opened.name, revision=opened.revision))

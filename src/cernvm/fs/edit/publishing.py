@@ -124,7 +124,7 @@ def _merged(
                 kept.append(one)
             elif outcome is _Outcome.CONFLICT:
                 conflicts.append(one.path)
-        for top in _template_tops(bench, transaction):
+        if (top := _template_top(bench, transaction)) is not None:
             conflicts += _in_the_way_of(top, bench, transaction, now, last, ours)
     if conflicts:
         shown = ", ".join(os.fsdecode(path) for path in conflicts[:_MOST_SHOWN])
@@ -135,14 +135,14 @@ def _merged(
     return iter(kept)
 
 
-def _template_tops(bench: Bench, transaction: Transaction) -> Iterator[bytes]:
-    """What a template put beside what was there: the topmost paths that are new."""
-    found = diff(transaction.parent, transaction.root_catalog, bench.store, whole=False)
-    top: bytes | None = None
-    for change in found:
-        if change.before is None and (top is None or not change.path.startswith(top + b"/")):
-            top = change.path
-            yield top
+def _template_top(bench: Bench, transaction: Transaction) -> bytes | None:
+    """What a template put beside what was there: the topmost path that is new."""
+    if not transaction.template_at:
+        return None
+    parts = os.fsencode(transaction.template_at).split(b"/")
+    ways = [b"/".join(parts[:end]) for end in range(2, len(parts) + 1)]
+    with closing(Revision(bench.store, transaction.parent)) as before:
+        return next(way for way in ways if before.find(way) is None)
 
 
 def _in_the_way_of(
@@ -163,9 +163,9 @@ def _in_the_way_of(
 
 
 def _copy_template(bench: Bench, transaction: Transaction, draft: Draft) -> None:
-    for top in _template_tops(bench, transaction):
-        if draft.find(top) is None:
-            draft.copy(top, top, transaction.root_catalog)
+    top = _template_top(bench, transaction)
+    if top is not None and draft.find(top) is None:
+        draft.copy(top, top, transaction.root_catalog)
 
 
 class _Outcome(Enum):

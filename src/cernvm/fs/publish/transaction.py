@@ -27,7 +27,8 @@ class Transaction:
 
     Shape: `root_catalog` is what is shown below the changes: the last revision's, `parent`, or one that a template made
     of it. `at` is the path below which it may be changed, empty for all of it; `is_claimed` when its files are shown as
-    the user's own; `is_mounted` when it is writable at /cvmfs for the whole machine.
+    the user's own; `is_mounted` when it is writable at /cvmfs for the whole machine; a template's copy stands
+    at `template_at`, if there is one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Transaction:
     opened_at: datetime
     is_claimed: bool = False
     is_mounted: bool = False
+    template_at: str = ""
 
 
 def open_transaction(repository: Repository) -> Transaction | None:
@@ -103,6 +105,7 @@ def _transaction(row: dict[str, Any], name: str) -> Transaction:
         opened_at=datetime.fromtimestamp(float(row["opened_at"]), UTC),
         is_claimed=bool(row["is_claimed"]),
         is_mounted=bool(row["is_mounted"]),
+        template_at=os.fsdecode(os.fsencode(str(row.get("template_at", "")))),
     )
 
 
