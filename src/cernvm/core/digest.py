@@ -43,10 +43,9 @@ class Algorithm(Enum):
     @staticmethod
     def from_flag(flag: int) -> Algorithm:
         """The algorithm a catalog's flag bits name."""
-        try:
-            return list(Algorithm)[flag]
-        except IndexError:
-            raise FormatError(f"unknown hash algorithm number {flag}", field="flags") from None
+        if not 0 <= flag < len(_BY_FLAG):
+            raise FormatError(f"unknown hash algorithm number {flag}", field="flags")
+        return _BY_FLAG[flag]
 
     def hasher(self) -> Hasher:
         """A fresh incremental hash; `finish` turns it into a digest."""
@@ -71,7 +70,8 @@ class Algorithm(Enum):
         return self.finish(hasher)
 
 
-_FLAGS = {algorithm: flag for flag, algorithm in enumerate(Algorithm)}
+_BY_FLAG = tuple(Algorithm)
+_FLAGS = {algorithm: flag for flag, algorithm in enumerate(_BY_FLAG)}
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -39,6 +39,7 @@ _MET_AGAIN_DAYS = 30  # how old the note of when a file was met last may become
 _FORGOTTEN_DAYS = 120
 _MOST_PACKS = 50_000
 _BATCH = 1_000
+_COMPRESSIONS = {int(one): one for one in Compression}
 _CREATE = """\
 CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, met_day INTEGER,
     algorithm INTEGER, digest BLOB, chunks TEXT, xattrs BLOB, compression INTEGER,
@@ -85,8 +86,8 @@ class Index:
             digest = None if row[5] is None else Digest(Algorithm.from_flag(row[4]), row[5])
             chunks = _chunks(row[6]) if row[6] else ()
             xattrs = NO_XATTRS if row[7] is None else parse_xattrs(row[7])
-            compression = Compression.from_flag(row[8])
-        except (FormatError, InvalidInputError, ValueError, TypeError):
+            compression = _COMPRESSIONS[row[8]]
+        except (FormatError, InvalidInputError, KeyError, ValueError, TypeError):
             return None
         if row[3] < self._today - _MET_AGAIN_DAYS:
             self._met.append((self._today, *key))

@@ -187,7 +187,7 @@ def _folder(found: Found, descriptor: int, apart: Container[tuple[int, int]]) ->
     way = b"/proc/self/fd/%d/" % descriptor
     place = found.place
     try:
-        names = sorted(map(os.fsencode, os.listdir(descriptor)))
+        names = sorted(os.listdir(way))  # noqa: PTH208  # as bytes
         children = []
         for name in names:
             place = found.place + b"/" + name

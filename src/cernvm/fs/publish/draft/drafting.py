@@ -21,6 +21,7 @@ from cernvm.fs.publish.draft.copying import copy_tree
 from cernvm.fs.publish.draft.faults import meaning, translated
 from cernvm.fs.publish.draft.finishing import Finished, Finisher
 from cernvm.fs.publish.draft.rows import (
+    CHUNKED,
     COUNT_MASK,
     DIRECTORY,
     FLAGS,
@@ -301,10 +302,10 @@ class Draft(Tree):
             return
         catalog.touch()
         self._leave_group(rows, old, row)
-        if old[FLAGS] & EntryFlag.CHUNKED:
+        if old[FLAGS] & CHUNKED:
             rows.delete_chunks(old[KEY])
         rows.update(row)
-        if row[FLAGS] & EntryFlag.CHUNKED:
+        if row[FLAGS] & CHUNKED:
             rows.add_chunks(row[KEY], item.chunks)
         if row[NAME] == CATALOG_MARKER and not stat.S_ISREG(old[7]) and stat.S_ISREG(row[7]):
             folder = item.path.rpartition(b"/")[0]

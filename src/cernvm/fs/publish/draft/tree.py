@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cernvm.core.errors import CatalogFormatError, InvalidInputError, NotFoundError
 from cernvm.fs.format.catalog import PathKey, path_key
-from cernvm.fs.format.entry import EntryFlag, NestedCatalog
+from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.publish.draft.catalogs import DraftCatalog, Shelf
 from cernvm.fs.publish.draft.faults import translated
-from cernvm.fs.publish.draft.rows import DIRECTORY, FLAGS, NAME, Row, Rows, item_of
+from cernvm.fs.publish.draft.rows import DIRECTORY, FLAGS, HIDDEN, NAME, Row, Rows, item_of
 from cernvm.fs.publish.profiles import Found
 from cernvm.fs.survey.database import Item
 
@@ -47,7 +47,7 @@ class Tree:
             return [
                 item_of(path + b"/" + row[NAME], row, rows.chunks(row))
                 for row in rows.children(key)
-                if with_hidden or not row[FLAGS] & EntryFlag.HIDDEN
+                if with_hidden or not row[FLAGS] & HIDDEN
             ]
 
     def stored_nested(self, path: bytes) -> NestedCatalog | None:
