@@ -1,5 +1,6 @@
 """A store on a real disk: full disks, files lost with the power, leftovers."""
 
+import errno
 import fcntl
 import itertools
 import os
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from cernvm.core.digest import Algorithm
+from cernvm.core.errors import SpaceError
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.store import local
 from cernvm.fs.store.local import LocalStore
@@ -32,6 +34,48 @@ def test_leftovers_of_a_dead_publisher_are_swept(tmp_path):
     with store.exclusive():
         assert not leftover.exists()
         assert fresh.exists(), "its writer may live"
+
+
+def test_an_object_has_no_name_before_it_is_whole(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path / "store")
+    seen = []
+
+    def write(descriptor, data):
+        os.write(descriptor, data[:3])
+        seen.append({path for path in store.folder.rglob("*") if path.is_file()})
+        raise OSError(errno.ENOSPC, "as if full")
+
+    monkeypatch.setattr(local, "_write_all", write)
+    with pytest.raises(SpaceError):
+        store.put(object_of(b"whole"), b"whole")
+
+    assert seen == [{store.folder / "data/txn/synced"}]
+
+
+def test_a_file_system_that_links_no_nameless_files_is_written_beside(tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(final, data):
+        asked.append(final)
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(local, "_link_file", refuse)
+    store = LocalStore(tmp_path / "store")
+    for data in (b"one", b"two"):
+        store.put(object_of(data), data)
+
+    assert [store.get(object_of(data)) for data in (b"one", b"two")] == [b"one", b"two"]
+    assert len(asked) == 1, "once is enough to know"
+
+
+def test_an_object_that_is_put_again_replaces_what_rotted(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    store.put(object_of(b"whole"), b"whole")
+    (store.folder / object_of(b"whole")).write_bytes(b"rotten")
+
+    store.put(object_of(b"whole"), b"whole")
+
+    assert store.get(object_of(b"whole")) == b"whole"
 
 
 def test_a_slow_writer_keeps_its_file(tmp_path):
