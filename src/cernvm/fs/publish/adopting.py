@@ -120,4 +120,4 @@ def _whitelist_warnings(repository: Repository, store: ObjectStore, *, now: date
 def _reflog_warnings(store: ObjectStore) -> list[str]:
     if store.has(REFLOG_PATH):
         return []
-    return ["there is no reflog: revisions without a tag from before today are never collected"]
+    return ["there is no reflog: earlier revisions without a tag go with the first collection"]
