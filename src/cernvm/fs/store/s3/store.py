@@ -97,19 +97,7 @@ class S3Store:
         key = self._key(check_path(path))
 
         def read(client: Any) -> bytes:
-            answer = client.get_object(Bucket=self.bucket, Key=key)
-            body, until = answer["Body"], time.monotonic() + self.settings.timeout_s
-            blocks = []
-            for block in body.iter_chunks(_BLOCK_BYTES):
-                blocks.append(block)
-                if time.monotonic() > until:
-                    raise DeadlineError(
-                        f"reading {path} of {self._where}", after_s=self.settings.timeout_s
-                    )
-            data = b"".join(blocks)
-            if len(data) != int(answer["ContentLength"]):
-                raise HostError(self._where, f"it sent a part of {path}")
-            return data
+            return self._body(client.get_object(Bucket=self.bucket, Key=key), path)
 
         return self._call(read, path)
 
@@ -159,6 +147,21 @@ class S3Store:
             finally:
                 self._lease, self._stood = None, {}
 
+    def _body(self, answer: dict[str, Any], path: str) -> bytes:
+        """What an answer brings, all of it and within the time limit."""
+        body, until = answer["Body"], time.monotonic() + self.settings.timeout_s
+        blocks = []
+        for block in body.iter_chunks(_BLOCK_BYTES):
+            blocks.append(block)
+            if time.monotonic() > until:
+                raise DeadlineError(
+                    f"reading {path} of {self._where}", after_s=self.settings.timeout_s
+                )
+        data = b"".join(blocks)
+        if len(data) != int(answer["ContentLength"]):
+            raise HostError(self._where, f"it sent a part of {path}")
+        return data
+
     def _get_part(self, path: str, first: int) -> tuple[bytes, int]:
         """What is at `first` of an object, and the size of all of it; -1 where the server gives no parts."""
         wanted = f"bytes={first}-{first + MAX_PART_BYTES - 1}"
@@ -167,14 +170,11 @@ class S3Store:
         def read(client: Any) -> tuple[bytes, int]:
             answer = client.get_object(Bucket=self.bucket, Key=key, Range=wanted)
             total = str(answer.get("ContentRange", "")).rpartition("/")[2]
-            length = int(answer["ContentLength"])
-            if not total.isdecimal() or total == "0" or length > MAX_PART_BYTES:
+            is_part = total.isdecimal() and int(answer["ContentLength"]) <= MAX_PART_BYTES
+            if not is_part or total == "0":
                 answer["Body"].close()
                 return b"", -1
-            data: bytes = answer["Body"].read()
-            if len(data) != length:
-                raise HostError(self._where, f"it sent less than a part of {path}")
-            return data, int(total)
+            return self._body(answer, path), int(total)
 
         try:
             return self._call(read, path)
