@@ -10,10 +10,13 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from cernvm.core.errors import ConflictError, PrerequisiteError
@@ -43,22 +46,43 @@ def start_child(
     else:
         output = subprocess.DEVNULL if log is None else log
     try:
-        return subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            pass_fds=tuple(pass_fds),
-            preexec_fn=die_with_parent,  # noqa: PLW1509  # prctl only: no lock, no allocation between fork and exec
-        )
+        with _interrupted_later():
+            return subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                pass_fds=tuple(pass_fds),
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # prctl only: no lock, no allocation between fork and exec
+            )
     except FileNotFoundError:
         advice = f"install it: apt-get install {package}" if package else "install it"
         raise PrerequisiteError(f"the program {command[0]} is missing", advice=advice) from None
     finally:
         if isinstance(log, Path):
             output.close()  # type: ignore[union-attr]
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back: what a handler raises while a process forks is lost, and fails the child."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda *one: came.append(one))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for one, frame in came:
+            held[signal.Signals(one)](one, frame)
 
 
 def stop_child(child: subprocess.Popen[bytes], *, grace_s: float = STOP_GRACE_S) -> int:

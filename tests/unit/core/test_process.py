@@ -93,3 +93,20 @@ def test_a_process_removes_its_own_record(tmp_path):
     remove_record(path)
 
     assert not path.exists()
+
+
+def test_an_interrupt_while_a_child_is_started_is_not_lost():
+    script = """
+import os, signal
+from cernvm.core.process import start_child
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    start_child(["sleep", "30"])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
