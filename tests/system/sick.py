@@ -172,8 +172,9 @@ class SickServer:
                 while not over.is_set():
                     channel.sendall(bytes(PART_BYTES))
             case Fault.WRONG:
-                other = self._others[int(dice * len(self._others))]
-                return _send(channel, 200, other.read_bytes())
+                asked = self._folder / path.lstrip("/")
+                others = [other for other in self._others if other != asked]
+                return _send(channel, 200, others[int(dice * len(others))].read_bytes())
             case Fault.ERROR:
                 return _send(channel, 500, b"")
             case Fault.BUSY:

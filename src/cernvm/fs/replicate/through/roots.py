@@ -61,11 +61,6 @@ class RootDocuments:
         """The last offer that was verified."""
         return self._offer
 
-    @property
-    def verified_at(self) -> datetime | None:
-        """When that was."""
-        return self._verified_at
-
     def check_catalog(self, digest: Digest, parts: Parts) -> None:
         """Refuse a root catalog that the second signature, where one is asked for, is not for. Errors: `TrustError`."""
         offer = self._offer
