@@ -63,6 +63,8 @@ class StoreSink:
     def begin(self, tag: str) -> Manifest:
         manifest = read_manifest(self._repository, self._store)
         self._tags = read_tags(manifest, self._store)
+        if tag:
+            check_tag_name(tag)
         if not names(tag, manifest.root_catalog, self._tags):
             check_new_tag(tag, self._tags)
         return manifest
