@@ -1,5 +1,7 @@
 """What a draft holds after changes, and which catalogs come of it."""
 
+import gc
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -335,3 +337,24 @@ def test_a_draft_leaves_no_files_behind(press, tmp_path):
         draft.put(file_item(b"/n/m/more"))
 
     assert not list(tmp_path.rglob("*.db"))
+
+
+def test_memory_is_flat_however_many_files_are_put(press):
+    few, many = (_peak_bytes(press, count) for count in (1_000, 10_000))
+
+    assert many < few + (1 << 20)  # a row that is held is some hundred bytes
+
+
+def _peak_bytes(press, count):
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with press.draft() as draft:
+            for number in range(count):
+                folder = b"/%d" % (number // 100)
+                if number % 100 == 0:
+                    draft.put(folder_item(folder))
+                draft.put(file_item(b"%s/%d" % (folder, number), b"%d" % number))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
