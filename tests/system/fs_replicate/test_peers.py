@@ -3,12 +3,14 @@
 import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cernvm.fs.format.objects import MANIFEST_PATH
 from cernvm.fs.peers import Peer, PeerSettings, open_peers
 from cernvm.fs.replicate.peering import StoreHoldings
+from cernvm.fs.replicate.replica import read_replica, write_replica
 from cernvm.fs.store.local import LocalStore
 from cernvm.net import NetSettings, open_fetcher
 from system.crowd import free_port, wait_for_listener
@@ -126,6 +128,20 @@ def test_a_damaged_object_is_given_to_no_peer(upstream):
     (upstream.store.folder / victim).write_bytes(good + b"!")
     assert holdings.get(victim) is None
     assert holdings.get("data/00/" + "0" * 38) is None
+
+
+@pytest.mark.parametrize(
+    "peers",
+    [
+        PeerSettings(),
+        PeerSettings(mode="zeroconf", listen="127.0.0.3"),
+        PeerSettings(mode="list", addresses=(NEAR, f"{HERE}:5"), secret=Path("/etc/secret")),
+    ],
+)
+def test_a_replica_remembers_whom_it_asks(upstream, copy, home, peers):
+    known = write_replica(home, replace(upstream.replica(copy), peers=peers))
+    assert read_replica(home, NAME) == known
+    assert known.peers == peers
 
 
 @pytest.mark.parametrize("fault", [Fault.FLIP, Fault.WRONG, Fault.SHORT])
