@@ -11,6 +11,7 @@ from cernvm.cli.main import main
 from cernvm.fs.format.objects import ObjectKind, object_path
 from cernvm.fs.publish.revision import read_manifest
 from cernvm.fs.replicate.state import STATUS_PATH, format_date, note_status, read_document
+from cernvm.fs.replicate.through.record import PassThrough, write_pass_through
 from cernvm.fs.survey.opened import Revision
 from cernvm.fs.survey.reading import read_tags
 
@@ -303,3 +304,15 @@ def test_a_store_that_is_gone_hides_no_other_repository(answer, repository, home
 
     assert rows[NAME]["revision"] == 8
     assert "error" in rows["gone.cernvm.test"]
+
+
+def test_what_is_passed_through_is_listed(answer, repository, home):
+    url = "http://a.example/cvmfs/x.cernvm.test"
+    write_pass_through(
+        home,
+        PassThrough("x.cernvm.test", home.path / "x", (url,), (repository.keys.public,)),
+    )
+
+    rows = {row["name"]: row["kind"] for row in answer("ls")}
+
+    assert rows == {NAME: "repository", "x.cernvm.test": "pass-through"}

@@ -32,6 +32,7 @@ from cernvm.fs.replicate.replica import (
     read_replica,
     remove_replica,
 )
+from cernvm.fs.replicate.through.record import known_pass_throughs
 from cernvm.fs.store.opening import location_of
 
 
@@ -99,7 +100,7 @@ def create(
 @json_option
 @click.pass_obj
 def list_repositories(edge: Edge, *, as_json: bool) -> None:
-    """List the repositories that are published from here, and the replicas."""
+    """List the repositories that are published from here, the replicas, and what is passed through."""
     rows = []
     for repository in known_repositories(edge.home):
         try:
@@ -111,6 +112,10 @@ def list_repositories(edge: Edge, *, as_json: bool) -> None:
             rows.append(described_replica(replica))
         except CvmError as error:
             rows.append(_unread(replica.name, "replica", replica.storage, error))
+    rows += [
+        {"name": one.name, "kind": "pass-through", "storage": str(one.storage)}
+        for one in known_pass_throughs(edge.home)
+    ]
     columns = ("name", "kind", "revision", "hash", "compression", "packs", "storage")
     print_rows(rows, columns=columns, as_json=as_json)
 
