@@ -121,6 +121,11 @@ def ordinary_user(tmp_path_factory):
         yield OrdinaryUser(folder)
 
 
+def pytest_collection_modifyitems(items):
+    """The test that cleans up what `told` tells comes last: a data folder of its own would cost it a demo."""
+    items.sort(key=lambda item: item.name.startswith("test_clean_ends_a_running_demo"))
+
+
 @pytest.fixture(scope="session")
 def told(tmp_path_factory):
     """A data folder in which the main job ran once, in full, from nothing."""
@@ -132,5 +137,5 @@ def told(tmp_path_factory):
     done = demo(home, "--report", folder / "report", timeout=FIRST_RUN_S)
     assert done.returncode == 0, done.stderr
     yield Told(home, folder / "report", done.stdout)
-    assert demo(home, "--clean").returncode == 0
+    assert not home.path.exists() or demo(home, "--clean").returncode == 0
     assert not home.path.exists()

@@ -105,7 +105,7 @@ def test_a_second_run_is_quick_and_needs_no_network(told, tmp_path):
 @pytest.mark.soak
 def test_killed_at_any_moment_nothing_stays_and_the_next_run_ends_well(told, count, seeded):
     home = told.home
-    for _ in range(count(20)):
+    for _ in range(count(20, 20)):
         child = start(home, *SMALL)
         time.sleep(seeded.uniform(0.2, 12))
         child.kill()
@@ -128,12 +128,14 @@ def test_interrupted_it_ends_in_order(told):
     assert not list(home.run.glob("*.json"))
 
 
-def test_clean_ends_a_running_demo_and_leaves_no_trace(with_releases):
-    home = with_releases
+def test_clean_ends_a_running_demo_and_leaves_no_trace(told):
+    home = told.home  # which is gone then: this test is moved behind all others
+    (home.demo / "report.json").unlink(missing_ok=True)
     child = start(home, *SMALL, "--keep")
-    wait_for((home.demo / "report.json").exists, 60)
+    wait_for((home.demo / "report.json").exists, 120)
     rows = json.loads(cvm(home, "-H", "ls", "--json").stdout)
     assert [row["state"] for row in rows] == ["running"]
+    assert json.loads((home.demo / "report.json").read_bytes())["jobs_done"] == 2  # as ever
     done = demo(home, "--clean")
     assert done.returncode == 0, done.stderr
     assert child.communicate(timeout=10) is not None
@@ -143,12 +145,12 @@ def test_clean_ends_a_running_demo_and_leaves_no_trace(with_releases):
 
 def test_clean_refuses_while_something_of_others_is_there(with_releases):
     home = with_releases
-    assert demo(home, *SMALL).returncode == 0
     cvm(home, "repo", "create", "mine.cernvm.test")
+    before = sorted(home.path.rglob("*"))
     done = demo(home, "--clean")
     assert done.returncode == 40
     assert "the repository mine.cernvm.test" in done.stderr
-    assert (home.demo / "report.json").exists()
+    assert sorted(home.path.rglob("*")) == before
     cvm(home, "repo", "remove", "mine.cernvm.test", "--yes")
     assert demo(home, "--clean").returncode == 0
     assert not home.path.exists()

@@ -11,7 +11,7 @@ import pytest
 
 from cernvm.core.process import read_record
 from cernvm.fs.mount.record import recorded_mounts
-from system.box.demos import assert_nothing_runs, demo, start, wait_for
+from system.box.demos import assert_nothing_runs, start, wait_for
 
 STORY = ("--jobs", "3", "--events", "200", "--instances", "1")
 APPEARS_S, ENDS_S = 60, 150
@@ -97,15 +97,8 @@ VICTIMS = {
 }
 
 
-# what `make test` has time for: a kind of death each
-ALWAYS = {
-    "the mount of the software",
-    "an instance's process 1",
-    "a pilot",
-    "a job",
-    "prosody",
-    "the site",
-}
+# what `make test` has time for: what an instance stands on, what runs in it, what started it
+ALWAYS = {"the mount of the software", "a pilot", "the site"}
 
 
 @pytest.mark.soak
@@ -115,12 +108,6 @@ def test_a_demo_outlives_any_of_its_parts(told, count, seeded, name):
         pytest.skip("20 s; in `make soak`")
     for _ in range(count(5)):
         strike(told.home, VICTIMS[name], seeded)
-
-
-def test_afterwards_a_demo_ends_well(told):
-    done = demo(told.home, *STORY)
-    assert done.returncode == 0, done.stderr
-    assert "3 of 3 jobs done" in done.stdout
 
 
 def strike(home, victim, random):

@@ -1,8 +1,12 @@
 """Repositories by the original program behind nginx, and `cvm mount` of them."""
 
+from contextlib import suppress
+
 import pytest
 
 from attack.fs_reader.forge import MASTER_KEY, NAME, public
+from cernvm.core.errors import CvmError
+from cernvm.fs.mount import unmount
 from system.samples import serve_sample, serve_tree
 
 
@@ -53,7 +57,7 @@ def point(tmp_path, need_fuse):
 
 
 @pytest.fixture
-def mount(cvm, point):
+def mount(cvm, home, point):
     """Run `cvm mount` on a served repository; unmounted at the end whatever happened."""
 
     def run(served, *options, **settings):
@@ -63,4 +67,5 @@ def mount(cvm, point):
         )  # fmt: skip
 
     yield run
-    cvm("umount", "--force", point, check=False)
+    with suppress(CvmError):
+        unmount(point, home.run, force=True)
