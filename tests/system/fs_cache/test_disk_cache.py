@@ -56,7 +56,7 @@ def test_content_is_there_after_a_restart(tmp_path):
 @pytest.mark.soak
 def test_a_process_killed_at_any_moment_leaves_a_right_cache(tmp_path, fill, count, seeded):
     committed = set()
-    for turn in range(count(200)):
+    for turn in range(count(200, 20)):
         process = fill(tmp_path / "cache", first=1000 * turn, count=400)
         committed.add(int(process.stdout.readline()))
         time.sleep(seeded.random() * 0.03)

@@ -299,7 +299,7 @@ def test_a_cleaner_killed_at_any_moment_leaves_a_right_cache(tmp_path, fill, cou
     from .test_disk_cache import assert_right
 
     folder = tmp_path / "cache"
-    for turn in range(count(200)):
+    for turn in range(count(200, 20)):
         process = fill(folder, first=1000 * turn, quota=15 * SIZE, small=turn % 2 == 1)
         for _ in range(seeded.randrange(20, 60)):
             process.stdout.readline()
