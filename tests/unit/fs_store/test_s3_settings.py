@@ -48,7 +48,7 @@ def test_without_a_region_the_original_signs_in_the_old_way(written):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("endpont = 'x'", "did you mean endpoint"),
+        ("endpunkt = 'x'", "did you mean endpoint"),
         ("addressing = 'sideways'", "is none of auto, path, virtual"),
         ("access_key = 'x'", "belong together"),
         ("lanes = 0", "out of range"),
