@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,12 +22,14 @@ from cernvm.cli.repo.choices import (
 )
 from cernvm.cli.repo.following import tell_published
 from cernvm.cli.repo.progress import shown_progress
-from cernvm.cli.repo.rehearsing import ShownRehearsal
 from cernvm.cli.repo.shown import parse_owner
 from cernvm.fs.publish.ingest import Format, Ingestion, ingest
 from cernvm.fs.publish.publishing import Options
 from cernvm.fs.publish.repository import open_storage, read_repository
 from cernvm.fs.publish.settings import with_settings
+
+if TYPE_CHECKING:
+    from cernvm.cli.repo.rehearsing import ShownRehearsal
 
 
 @click.command(
@@ -102,14 +105,18 @@ def ingest_(
     repository = dataclasses.replace(
         repository, settings=with_settings(repository.settings, chosen)
     )
-    rehearsal = ShownRehearsal(as_json)
+    rehearsal: ShownRehearsal | None = None
+    if dry_run:
+        from cernvm.cli.repo.rehearsing import ShownRehearsal  # noqa: PLC0415  # all of the reader comes with it
+
+        rehearsal = ShownRehearsal(as_json)
     options = Options(
         at=at,
         tag=tag,
         description=message,
         owner=parse_owner(owner),
         wait_s=wait_s,
-        rehearse=rehearsal.tell if dry_run else None,
+        rehearse=None if rehearsal is None else rehearsal.tell,
     )
     how = Ingestion(
         Format(kind),
@@ -132,7 +139,7 @@ def ingest_(
         published = ingest(
             repository, store, source, how, options=options, sink=sink, progress=progress
         )
-    if dry_run:
+    if rehearsal is not None:
         rehearsal.finish(published)
     else:
         tell_published(edge.home, repository, published, as_json=as_json)
