@@ -108,6 +108,7 @@ def test_a_publication_tells_what_a_profile_lost(cvm, record, release):
     published = cvm("repo", "publish", NAME, release)
 
     assert "profile start lost 1 files (/b …)" in published.stderr
+    (release / "later").touch()
     row = json.loads(cvm("repo", "publish", NAME, release, "--json").stdout)
     assert row["profiles"] == [{"label": "start", "objects": 1, "lost_paths": []}]
 
