@@ -73,10 +73,12 @@ def test_once_they_are_ready_processes_do_all_the_work(tmp_path, many):
             writer.add(one, ignore)
         writer.finish()
         wait_for_processes(writer)
-        for _ in range(3):  # each thread may take one job more
-            writer.add_bytes(os.urandom(2 << 20), ignore)
-        writer.finish()
-        assert not any(thread.is_alive() for thread in writer._crew._threads)
+        until = time.monotonic() + 20
+        while any(thread.is_alive() for thread in writer._crew._threads):
+            assert time.monotonic() < until, "a thread goes on beside the processes"
+            for _ in range(3):  # each thread may take one job more
+                writer.add_bytes(os.urandom(2 << 20), ignore)
+            writer.finish()
         writer.add_bytes(b"by a process", lambda _s, content: files.append(content))
     assert files[-1].size == 12
 
