@@ -138,9 +138,9 @@ class Bench:
         """Tools that store the same tree elsewhere, each in its usual way."""
         place = self.place()
         self.note(
-            row, "tar | zstd", timed_shell(f"tar cf - -C {self.tree} . | zstd -q -T0 -o {place}")
+            row, "tar, zstd", timed_shell(f"tar cf - -C {self.tree} . | zstd -q -T0 -o {place}")
         )
-        self.note(stored, "tar | zstd", place.stat().st_size / 1e6)
+        self.note(stored, "tar, zstd", place.stat().st_size / 1e6)
         for column, make, store in (
             ("borg", "borg init -e repokey {0}", "borg create -C zlib,6 {0}::one {1}"),
             ("restic", "restic init -q -r {0}", "restic backup -q -r {0} {1}"),
