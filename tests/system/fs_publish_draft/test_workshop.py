@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from cernvm.core.errors import SpaceError
-from cernvm.fs.publish.draft.workshop import open_workshop
+from cernvm.core.workshop import open_workshop
 from unit.fs_publish_draft.conftest import Press, file_item
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cernvm.fs.publish.draft.workshop import open_workshop
+from cernvm.core.workshop import open_workshop
 with open_workshop(Path(sys.argv[1])) as folder:
     (folder / "0.db").write_bytes(b"x")
     print(folder, flush=True)

@@ -34,12 +34,11 @@ def test_a_store_that_cannot_be_opened_keeps_no_other_replica_from_its_turn(upst
 
 
 def test_a_full_disk_for_what_is_in_work_is_noted_and_tried_again(upstream, copy, monkeypatch):
-    class Full(tempfile.TemporaryDirectory):
-        def __init__(self, **words):
-            monkeypatch.undo()
-            raise OSError(28, "No space left on device")
+    def make_nothing(**words):
+        monkeypatch.undo()
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", Full)
+    monkeypatch.setattr(tempfile, "mkdtemp", make_nothing)
 
     one, other = rounds([upstream.replica(copy)], 2)
 

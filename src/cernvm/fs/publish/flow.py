@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.log import fields
+from cernvm.core.workshop import open_scratch
 from cernvm.fs.format.compress import Compression
 from cernvm.fs.format.deflater import find_deflater
 from cernvm.fs.format.manifest import Manifest
@@ -132,8 +131,8 @@ class Flow:
         """Make the revision where nobody sees it, and tell what it would change."""
         from cernvm.fs.survey.difference import diff  # noqa: PLC0415  # all of the reader comes with it
 
-        with TemporaryDirectory(prefix="cvm-rehearsal-") as folder:
-            store = RehearsalStore(self._store, Path(folder))
+        with open_scratch() as folder:
+            store = RehearsalStore(self._store, folder)
             finished = made(store)
             if finished is not None:
                 for one in diff(last.root_catalog, finished.root.digest, store):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import IO, Self
 
 from cernvm.core.digest import Digest
 from cernvm.core.errors import DigestMismatchError, InvalidInputError, NotFoundError
+from cernvm.core.workshop import open_scratch
 from cernvm.fs.format.entry import NestedCatalog
 from cernvm.fs.format.history import Tag
 from cernvm.fs.format.manifest import Manifest
@@ -66,7 +66,7 @@ def export(
     )
     writer = StreamWriter(file, header)
     objects = 0
-    with tempfile.TemporaryDirectory(prefix="cvm-export-") as scratch, _Sent(scratch) as sent:
+    with open_scratch() as scratch, _Sent(scratch) as sent:
         if base is not None:
             for found in walk(store, [base.root_catalog], set()):
                 sent.note(found.objects)
@@ -145,8 +145,8 @@ def _read(store: ObjectStore, key: bytes) -> tuple[Digest, ObjectKind, bytes] | 
 class _Sent:
     """Keys of objects that the receiver has by then, on disk."""
 
-    def __init__(self, folder: str) -> None:
-        path = Path(folder) / f"sent-{next(_numbers)}"
+    def __init__(self, folder: Path) -> None:
+        path = folder / f"sent-{next(_numbers)}"
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")

@@ -7,7 +7,6 @@ of trust does not hold for. What came of a stream that broke off stays, and is n
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from cernvm.core.clock import Clock, SystemClock
 from cernvm.core.digest import Digest
 from cernvm.core.errors import InvalidInputError, NotFoundError, ObjectFormatError
+from cernvm.core.workshop import open_scratch
 from cernvm.fs.format.objects import MANIFEST_PATH, WHITELIST_PATH, ObjectKind, object_path
 from cernvm.fs.format.trust import open_manifest
 from cernvm.fs.replicate.contents import Contents
@@ -80,8 +80,8 @@ def import_stream(
             second_keys=replica.second_keys,
             now=used.now(),
         )
-        with tempfile.TemporaryDirectory(prefix="cvm-import-") as scratch:
-            taking = _Taking(store, Path(scratch), doubted, on_progress)
+        with open_scratch() as scratch:
+            taking = _Taking(store, scratch, doubted, on_progress)
             for record in reader.records():
                 taking.take(record)
         offer = taking.offer(judge, header)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from cernvm.core.clock import Clock, Deadline, SystemClock
 from cernvm.core.digest import Digest
 from cernvm.core.errors import FormatError, HostError, InvalidInputError, NotFoundError, TrustError
 from cernvm.core.log import fields
+from cernvm.core.workshop import open_scratch
 from cernvm.fs.format.catalog import MAX_CATALOG_BYTES
 from cernvm.fs.format.compress import inflate
 from cernvm.fs.format.history import Tag
@@ -185,7 +184,7 @@ class _Replication:
         write_state(self._store, scope, is_working=True, trusts_presence=trusts_presence)
         try:
             with (
-                tempfile.TemporaryDirectory(prefix="cvm-replicate-") as scratch,
+                open_scratch() as scratch,
                 open_peers(
                     self._replica.peers,
                     self._replica.name,
@@ -198,7 +197,7 @@ class _Replication:
                     self._store,
                     crew,
                     scope,
-                    Path(scratch),
+                    scratch,
                     trusts_presence=trusts_presence,
                     doubted=doubted,
                     repairs=self._repairs,

@@ -5,13 +5,14 @@ The store lists its objects in folders by that same byte, so that sweeping and c
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from cernvm.core.digest import DIGEST_BYTES, Algorithm, Digest
 from cernvm.core.errors import FormatError, HostError
+from cernvm.core.workshop import open_scratch
 from cernvm.fs.format.objects import ObjectKind, object_path
 
 KEY_BYTES = DIGEST_BYTES + 2
@@ -80,9 +81,10 @@ class Marks:
     Concurrency: one thread. Errors: `HostError` for a disk that is full.
     """
 
-    def __init__(self, *, record_bytes: int = KEY_BYTES, folder: Path | None = None) -> None:
+    def __init__(self, *, record_bytes: int = KEY_BYTES) -> None:
         self._record_bytes = record_bytes
-        self._folder = tempfile.TemporaryDirectory(prefix="cvm-marks-", dir=folder)
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(open_scratch())
         self._waiting = [bytearray() for _ in range(DRAWERS)]
         self._written = [0] * DRAWERS
         self._tidy_at = [_TIDY_BYTES] * DRAWERS
@@ -91,7 +93,7 @@ class Marks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._stack.close()
 
     def add(self, records: Iterable[bytes]) -> None:
         """Add records; where they are many, it is quicker to add them together."""
@@ -123,7 +125,7 @@ class Marks:
             with self._path(number).open("ab") as file:
                 file.write(data)
         except OSError as error:
-            raise HostError(self._folder.name, error.strerror or str(error)) from error
+            raise HostError(str(self._folder), error.strerror or str(error)) from error
         self._written[number] += len(data)
         data.clear()
         if self._written[number] >= self._tidy_at[number]:
@@ -136,7 +138,7 @@ class Marks:
         return self._path(number).read_bytes() if self._written[number] else b""
 
     def _path(self, number: int) -> Path:
-        return Path(self._folder.name) / f"{number:02x}"
+        return self._folder / f"{number:02x}"
 
 
 def parse_alternative_path(path: str) -> bytes | None:

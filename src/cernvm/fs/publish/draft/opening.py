@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from cernvm.core.digest import Digest
+from cernvm.core.workshop import open_workshop
 from cernvm.fs.format.manifest import Manifest
 from cernvm.fs.publish.content import Progress
 from cernvm.fs.publish.draft.catalogs import Shelf
 from cernvm.fs.publish.draft.drafting import Draft
 from cernvm.fs.publish.draft.faults import translated
-from cernvm.fs.publish.draft.workshop import open_workshop
 from cernvm.fs.publish.repository import Repository
 from cernvm.fs.store.port import ObjectStore
 

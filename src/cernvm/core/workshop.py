@@ -1,0 +1,77 @@
+"""Folders for work in progress: each goes with its owner or, when that was killed, when the next one is opened."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from cernvm.core.errors import DeniedError
+from cernvm.core.home import ensure_folder
+
+_LOCK = "lock"
+
+
+@contextmanager
+def open_workshop(place: Path) -> Iterator[Path]:
+    """An empty private folder below `place`; what crashed owners left there is swept first."""
+    ensure_folder(place, mode=0o700)
+    with ExitStack() as stack:
+        with _alone(place):
+            _sweep(place)
+            folder = Path(tempfile.mkdtemp(dir=place))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(os.close, _locked(folder / _LOCK, os.O_CREAT))
+        yield folder
+
+
+def open_scratch() -> AbstractContextManager[Path]:
+    """An empty private folder where the system keeps temporary files.
+
+    Errors: `DeniedError` where somebody else has taken the name of this user's place there.
+    """
+    place = Path(tempfile.gettempdir()) / f"cvm-{os.geteuid()}"
+    with suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    status = place.lstat()
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_ours or status.st_mode & 0o077:
+        raise DeniedError(
+            f"{place} is not this user's private folder",
+            advice="set TMPDIR to a folder of your own",
+        )
+    return open_workshop(place)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """While folders are made and swept, so that none is swept before its owner has locked it."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(place: Path) -> None:
+    for folder in place.iterdir():
+        with suppress(OSError):  # BlockingIOError of one that has an owner
+            descriptor = _locked(folder / _LOCK)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _locked(path: Path, flags: int = 0) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
