@@ -32,7 +32,7 @@ _DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
-    NotImplementedError,
+    NotImplementedError,  # zipfile's word for a compression, or a version of zip, that it does not read
     OSError,
     RuntimeError,
     ValueError,
