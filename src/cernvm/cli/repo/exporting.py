@@ -15,6 +15,7 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.choices import keys_option
 from cernvm.cli.repo.places import Place, find_root, open_place
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.units import format_bytes
@@ -78,14 +79,7 @@ def export_(
     epilog="Example: cvm repo import sft.stream --key sft.cernvm.test.pub",
 )
 @click.argument("file")
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The repository's public key, the first time.",
-)
+@keys_option("The repository's public key, the first time.")
 @click.option("--storage", default="", help="Folder, or another store, to import to.")
 @json_option
 @click.pass_obj

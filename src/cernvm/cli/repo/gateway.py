@@ -11,6 +11,7 @@ import click
 from cernvm.cli.lazy import LazyGroup, Words
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json, print_rows
+from cernvm.cli.repo.choices import address_option, port_option
 from cernvm.cli.repo.shown import print_fields
 from cernvm.core.clock import SystemClock
 from cernvm.core.errors import NotFoundError
@@ -49,14 +50,8 @@ def gateway() -> None:
 
 
 @click.command(epilog="Example: cvm repo gateway serve --address 0.0.0.0")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="0: free.",
-)
+@address_option
+@port_option(DEFAULT_PORT)
 @click.option(
     "--lease-time",
     type=click.IntRange(1, 7 * 86400),

@@ -10,6 +10,7 @@ import click
 from cernvm.cli.lazy import LazyGroup, Words
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_rows
+from cernvm.cli.repo.choices import keys_option, second_keys_option
 from cernvm.cli.repo.shown import print_fields
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.home import check_repository_name
@@ -53,23 +54,8 @@ def pass_through() -> None:
 )
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.option("--name", default="", help="Which repository; the URL's last part, if not given.")
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The repository's public key; any of several may vouch for it.",
-)
-@click.option(
-    "--second-key",
-    "second_keys",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Also ask for a second signature, by this key.",
-)
+@keys_option("The repository's public key; any of several may vouch for it.", is_required=True)
+@second_keys_option
 @click.option("--storage", type=click.Path(path_type=Path), help="Folder for what is kept.")
 @click.option(
     "--limit",

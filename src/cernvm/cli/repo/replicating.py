@@ -13,6 +13,7 @@ import click
 
 from cernvm.cli.main import Edge
 from cernvm.cli.output import json_option, print_json
+from cernvm.cli.repo.choices import keys_option, second_keys_option
 from cernvm.core.clock import SystemClock
 from cernvm.core.errors import InvalidInputError
 from cernvm.core.home import check_repository_name
@@ -48,22 +49,8 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option(
     "--name", default="", help="Which repository it is; the URL's last part, if not given."
 )
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The repository's public key; any of several may vouch for it.",
-)
-@click.option(
-    "--second-key",
-    "second_keys",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Also ask for a second signature, by this key.",
-)
+@keys_option("The repository's public key; any of several may vouch for it.")
+@second_keys_option
 @click.option("--storage", default="", help="Folder, s3://BUCKET/PREFIX or fsspec+… to copy to.")
 @click.option(
     "--store-config",

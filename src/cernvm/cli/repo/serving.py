@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cernvm.cli.main import Edge
+from cernvm.cli.repo.choices import address_option, port_option
 from cernvm.core.errors import ConfigError, InvalidInputError
 from cernvm.core.process import check_unrecorded, record_process, remove_record
 from cernvm.fs.publish.serving import RepositoryServer
@@ -19,14 +20,8 @@ DEFAULT_PORT = 8000
 
 
 @click.command(epilog="Example: cvm repo serve --port 8000")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="0: free.",
-)
+@address_option
+@port_option(DEFAULT_PORT)
 @click.option(
     "--geoip",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
