@@ -13,13 +13,11 @@ import os
 import select
 import socket
 import sys
-import threading
 import time
 from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
-from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -32,7 +30,7 @@ from cernvm.fs.gateway.routes import Events, Request, Route, Signed, find_route
 from cernvm.fs.gateway.service import Gateway
 from cernvm.fs.gateway.signature import parse_authorization
 from cernvm.net.bodies import body_bytes
-from cernvm.net.listening import open_listener
+from cernvm.net.bounded_server import BoundedServer
 
 log = logging.getLogger(__name__)
 
@@ -44,41 +42,12 @@ LEAST_RATE = 4096  # bytes a second by which a body must come, over its whole ti
 _DRAIN_S = 5.0
 
 
-class GatewayServer(ThreadingMixIn, TCPServer):
-    """An HTTP server of a gateway; `serve_forever` runs it, `shutdown` ends it."""
-
-    daemon_threads = True
-    block_on_close = False
+class GatewayServer(BoundedServer):
+    """An HTTP server of a gateway."""
 
     def __init__(self, address: str, port: int, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        listener = open_listener(address, port)
-        super().__init__(listener.getsockname(), _Exchange, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-
-    @property
-    def port(self) -> int:
-        """The port that was asked for, or the free one that was found."""
-        return int(self.socket.getsockname()[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            log.warning("gateway.full", extra=fields(client=client_address[0]))
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # the process may have no more threads
-            self._slots.release()
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
+        super().__init__(address, port, _Exchange, most=MAX_CONNECTIONS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         error = sys.exc_info()[1]

@@ -11,11 +11,9 @@ import logging
 import socket
 import ssl
 import sys
-import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
 from cernvm.core.log import fields
@@ -23,7 +21,7 @@ from cernvm.fs.publish.web.answers import answer
 from cernvm.fs.publish.web.failures import finding
 from cernvm.fs.publish.web.found import Asked, Beside, Found, Opened, Shelves, Storages
 from cernvm.net.bodies import body_bytes
-from cernvm.net.listening import open_listener
+from cernvm.net.bounded_server import BoundedServer
 
 __all__ = ["Asked", "RepositoryServer"]
 
@@ -35,14 +33,11 @@ HEAD_TIMEOUT_S = 10.0  # from the first byte of a request to the end of its head
 _SEND_BYTES = 1 << 20
 
 
-class RepositoryServer(ThreadingMixIn, TCPServer):
-    """An HTTP server over repositories; `serve_forever` runs it, `shutdown` ends it.
+class RepositoryServer(BoundedServer):
+    """An HTTP server over repositories.
 
     Shape: the arguments are those of `Shelves`; with `tls` it speaks HTTPS.
     """
-
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(
         self,
@@ -56,39 +51,13 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
     ) -> None:
         self.shelves = Shelves(storages, opened, beside)
         self.tls = tls
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        listener = open_listener(address, port)
-        super().__init__(listener.getsockname(), _Exchange, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
+        super().__init__(address, port, _Exchange, most=MAX_CONNECTIONS)
 
-    @property
-    def port(self) -> int:
-        """The port that was asked for, or the free one that was found."""
-        return int(self.socket.getsockname()[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            log.warning("serve.full", extra=fields(client=client_address[0]))
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # the process may have no more threads
-            self._slots.release()
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            if self.tls is not None:
-                request.settimeout(HEAD_TIMEOUT_S)
-                request = self.tls.wrap_socket(request, server_side=True)
-            super().process_request_thread(request, client_address)
-        except OSError as error:  # of the greeting
-            log.debug("serve.no_greeting", extra=fields(client=client_address[0], error=error))
-            self.shutdown_request(request)
-        finally:
-            self._slots.release()
+    def greeted(self, request: Any) -> Any:
+        if self.tls is None:
+            return request
+        request.settimeout(HEAD_TIMEOUT_S)
+        return self.tls.wrap_socket(request, server_side=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         log.debug(
