@@ -7,19 +7,25 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cernvm.core.errors import DeniedError
+from cernvm.core.errors import DeniedError, UnavailableError
 from cernvm.core.home import ensure_folder
 
 _LOCK = "lock"
+_PATIENCE_S = 30.0
+_POLL_S = 0.02
 
 
 @contextmanager
 def open_workshop(place: Path) -> Iterator[Path]:
-    """An empty private folder below `place`; what crashed owners left there is swept first."""
+    """An empty private folder below `place`; what crashed owners left there is swept first.
+
+    Errors: `UnavailableError` where another process stopped in the middle of sweeping it.
+    """
     ensure_folder(place, mode=0o700)
     with ExitStack() as stack:
         with _alone(place):
@@ -52,8 +58,19 @@ def open_scratch() -> AbstractContextManager[Path]:
 def _alone(place: Path) -> Iterator[None]:
     """While folders are made and swept, so that none is swept before its owner has locked it."""
     descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + _PATIENCE_S
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"{place} is being swept for {_PATIENCE_S:.0f} s",
+                        advice=f"see who holds it: fuser {place}",
+                    ) from None
+                time.sleep(_POLL_S)
         yield
     finally:
         os.close(descriptor)
@@ -62,7 +79,8 @@ def _alone(place: Path) -> Iterator[None]:
 def _sweep(place: Path) -> None:
     for folder in place.iterdir():
         with suppress(OSError):  # BlockingIOError of one that has an owner
-            descriptor = _locked(folder / _LOCK)
+            # made where it is missing: nobody else is between making a folder and locking it
+            descriptor = _locked(folder / _LOCK, os.O_CREAT)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
 

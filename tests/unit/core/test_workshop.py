@@ -1,12 +1,13 @@
 """Scratch folders are private, and go with their owner."""
 
+import fcntl
 import os
 import stat
 import tempfile
 
 import pytest
 
-from cernvm.core.errors import DeniedError
+from cernvm.core.errors import DeniedError, UnavailableError
 from cernvm.core.workshop import open_scratch
 
 
@@ -45,3 +46,23 @@ def test_a_place_that_others_may_enter_or_that_leads_elsewhere_is_refused(own_pl
     own_place.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DeniedError, match="private"):
         open_scratch()
+
+
+def test_a_folder_whose_owner_died_before_it_was_locked_goes_as_well(own_place):
+    (own_place / "young").mkdir(parents=True)
+    own_place.chmod(0o700)
+
+    with open_scratch():
+        assert not (own_place / "young").exists()
+
+
+def test_nobody_waits_for_ever_for_one_who_stopped_while_sweeping(own_place, monkeypatch):
+    monkeypatch.setattr("cernvm.core.workshop._PATIENCE_S", 0.1)
+    own_place.mkdir(mode=0o700)
+    stopped = os.open(own_place, os.O_RDONLY)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(UnavailableError), open_scratch():
+            pass
+    finally:
+        os.close(stopped)
